@@ -1,0 +1,34 @@
+"""runforrest turns a folder into a cluster: deferred calls as files, claimed by rename, run in
+killable process groups.
+
+The names are loaded when they are first used: every child imports this package, and must stay small.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runforrest.errors import RunforrestError
+    from runforrest.graph import PartOfTask, Task, TaskAttribute, TaskCall, TaskItem, defer, evaluate
+    from runforrest.model.records import Attempt, Envelope
+    from runforrest.runs import Run
+    from runforrest.tasklist import TaskList
+
+__all__ = ["Attempt", "Envelope", "PartOfTask", "Run", "RunforrestError", "Task", "TaskAttribute", "TaskCall",
+           "TaskItem", "TaskList", "defer", "evaluate"]
+
+_HOMES = {"RunforrestError": "errors", "Attempt": "model.records", "Envelope": "model.records", "Run": "runs",
+          "TaskList": "tasklist"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'runforrest' has no attribute {name!r}")
+    from importlib import import_module
+    value = getattr(import_module(f"runforrest.{_HOMES.get(name, 'graph')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,70 @@
+"""Writing the end of an attempt: the child's, the guard's or the runner's last word on it.
+
+Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from runforrest.folder import frames, layout
+from runforrest.folder.fsio import FileOps
+from runforrest.model.names import TAGS, Name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runforrest.folder.frames import Record
+
+#: a full or failing disk: worth trying again, the result is kept until it works
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOTCONN, errno.ETIMEDOUT)
+#: the task's own file can't be appended to: the result goes beside it
+NOT_APPENDABLE = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
+
+
+class TakenOver(Exception):
+    """The claim is gone: another runner has the task.  The frame was kept in ``dup/``."""
+
+
+def new_tag(length: int = 4) -> str:
+    """Random characters for a name that nobody else uses."""
+    return "".join(TAGS[b % 36] for b in os.urandom(length))
+
+
+def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: bytes = b"",
+                  force: bool = True, cut: int | None = None) -> None:
+    """Append an attempt's frame to the claimed file, or put it into ``tries/`` after a take-over.
+
+    path    the claimed file, ``doing/<runner>/<name>``
+    force   fsync before returning (durability ``normal`` and ``full``)
+    cut     where the intact part of the file ends: what a dying child wrote behind it is dropped
+
+    Raises TakenOver if the claim is no longer there, OSError if the disk fails (then the file is as
+    it was).
+    """
+    chunks = frames.encode(record, payload)
+    if name.lost == 0:          # nobody else ever had it open
+        try:
+            fs.append(path, chunks, force, cut)
+            return
+        except FileNotFoundError:
+            keep_duplicate(fs, name, record, chunks)
+            raise TakenOver(path) from None
+        except OSError as error:
+            if error.errno not in NOT_APPENDABLE:
+                raise
+    try:
+        fs.create(f"{layout.TRIES}/{name.side()}", chunks, force)
+    except FileExistsError:     # an attempt to write it that failed half way: the name is ours alone
+        fs.unlink(f"{layout.TRIES}/{name.side()}")
+        fs.create(f"{layout.TRIES}/{name.side()}", chunks, force)
+    if force:
+        fs.force_folder(layout.TRIES)
+
+
+def keep_duplicate(fs: FileOps, name: Name, record: Record, chunks: list[bytes]) -> None:
+    """A result that came too late is kept for inspection; nothing is published."""
+    try:
+        fs.create(f"{layout.DUP}/{name.side()[:-4]}.{record.get('runner', 'unknown')}.{new_tag()}", chunks)
+    except OSError:             # only for a person to look at; the task itself is with its new owner
+        pass

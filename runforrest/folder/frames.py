@@ -1,0 +1,123 @@
+"""The format of a task's file: frames, each ``payload | record | footer``.
+
+A file starts with the pickle of the deferred call, which is the payload of the first frame, the
+*envelope*; each ended attempt appends one more frame.  The record is JSON, the footer says how long
+both are and carries their checksums, so a file is read from its end, and garbage between frames
+(a writer that died half way) is passed over.  Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+    Record = dict[str, Any]
+
+MAGIC = b"rfFrame1"
+#: magic, record length, payload length, crc of the record, of the payload, of this footer
+FOOTER = struct.Struct("<8sIQIII")
+MAX_RECORD = 1 << 24
+TAIL = 1 << 16                     # bytes read at once from the end of a file
+_dumps = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
+
+
+class Frame:
+    """One frame that was found: its record, and where its payload lies in the file."""
+
+    __slots__ = ("end", "payload_crc", "payload_length", "record", "start")
+
+    def __init__(self, record: Record, start: int, payload_length: int, payload_crc: int, end: int) -> None:
+        self.record, self.start, self.end = record, start, end
+        self.payload_length, self.payload_crc = payload_length, payload_crc
+
+    def payload(self, fd: int) -> bytes | None:
+        """The payload out of the file, or None if it is damaged."""
+        data = read_range(fd, self.start, self.payload_length)
+        return data if len(data) == self.payload_length and zlib.crc32(data) == self.payload_crc else None
+
+
+def encode(record: Record, payload: bytes = b"") -> list[bytes]:
+    """A frame as chunks to write one after the other; the payload is not copied."""
+    head = _dumps(record).encode()
+    foot = FOOTER.pack(MAGIC, len(head), len(payload), zlib.crc32(head), zlib.crc32(payload), 0)[:-4]
+    small = head + foot + struct.pack("<I", zlib.crc32(foot))
+    if len(payload) < TAIL:
+        return [payload + small]
+    return [payload, small]
+
+
+def read_range(fd: int, start: int, length: int) -> bytes:
+    """Up to ``length`` bytes from ``start``; fewer only at the end of the file."""
+    parts = []
+    while length > 0:
+        part = os.pread(fd, min(length, 1 << 26), start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def backwards(fd: int) -> Iterator[Frame]:
+    """Every intact frame of the file, the last one first."""
+    window = _Window(fd)
+    end = window.size
+    while end >= FOOTER.size:
+        frame = _frame_before(window, end)
+        if frame is not None:
+            yield frame
+            end = frame.start
+        else:                              # garbage: the next footer that could be one
+            end = window.find_footer(end - 1)
+
+
+class _Window:
+    """The file seen from its end: what was read last is kept."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        self.start = max(0, self.size - TAIL)
+        self.data = read_range(fd, self.start, self.size - self.start)
+
+    def get(self, start: int, end: int) -> bytes:
+        if start < self.start or end > self.start + len(self.data):
+            first = max(0, min(start, end - TAIL))
+            self.start, self.data = first, read_range(self.fd, first, end - first)
+        return self.data[start - self.start:end - self.start]
+
+    def find_footer(self, end: int) -> int:
+        """Where the last footer that ends at or before ``end`` would end; 0 if there is none."""
+        stop = end - FOOTER.size + len(MAGIC)           # its magic ends here at the latest
+        while stop >= len(MAGIC):
+            start = max(0, stop - TAIL)
+            at = self.get(start, stop).rfind(MAGIC)
+            if at >= 0:
+                return start + at + FOOTER.size
+            stop = start + len(MAGIC) - 1 if start else 0
+        return 0
+
+
+def _frame_before(window: _Window, end: int) -> Frame | None:
+    foot = window.get(end - FOOTER.size, end)
+    if len(foot) != FOOTER.size or foot[:8] != MAGIC:
+        return None
+    _, head, length, head_crc, payload_crc, own = FOOTER.unpack(foot)
+    start = end - FOOTER.size - head - length
+    if zlib.crc32(foot[:-4]) != own or start < 0 or head > MAX_RECORD:
+        return None
+    text = window.get(end - FOOTER.size - head, end - FOOTER.size)
+    if zlib.crc32(text) != head_crc:
+        return None
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return Frame(record, start, length, payload_crc, end) if isinstance(record, dict) else None

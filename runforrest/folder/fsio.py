@@ -1,0 +1,197 @@
+"""The one object through which everything touches a task list.
+
+Counting, fault injection, simulation and the recording of writes all hang on this seam:
+every method announces itself to `FileOps.before` and, if it succeeded, to `FileOps.after`.
+A test overrides these two or puts a function into ``hook``; in runners and children that a test
+starts, ``RUNFORREST_FSIO_HOOK=module:function`` does the same.  Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    Hook = Callable[[str, tuple[object, ...]], None]
+
+HOOK_VARIABLE = "RUNFORREST_FSIO_HOOK"
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+CHUNK = 1 << 26                    # bytes given to one write call
+
+
+class FileOps:
+    """File operations on one folder, by names relative to ``root``.
+
+    They raise what the system raises.  After an error, a rename may have taken place all the same:
+    the caller looks for its own destination (`exists`) before it concludes anything.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], hook: Hook | None = None) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.hook = hook or _hook_from_environment()
+
+    def before(self, operation: str, *args: object) -> None:
+        if self.hook is not None:
+            self.hook(operation, args)
+
+    def after(self, operation: str, *args: object) -> None:
+        """Called when the operation has succeeded."""
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    # -- names ---------------------------------------------------------------------------
+
+    def rename(self, source: str, destination: str) -> None:
+        self.before("rename", source, destination)
+        os.rename(f"{self.root}/{source}", f"{self.root}/{destination}")
+        self.after("rename", source, destination)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file; one that is gone already is fine (NFS may repeat the call)."""
+        self.before("unlink", name)
+        try:
+            os.unlink(self.path(name))
+        except FileNotFoundError:
+            return
+        self.after("unlink", name)
+
+    def mkdir(self, name: str, mode: int = 0o700) -> None:
+        self.before("mkdir", name)
+        os.mkdir(self.path(name), mode)
+        self.after("mkdir", name)
+
+    def rmdir(self, name: str) -> None:
+        self.before("rmdir", name)
+        os.rmdir(self.path(name))
+        self.after("rmdir", name)
+
+    def listdir(self, name: str) -> list[str]:
+        """The names in a folder, sorted, without those that are the system's (``.nfs…``)."""
+        return sorted(self.scan(name))
+
+    def scan(self, name: str, folders: bool = True) -> Iterator[str]:
+        """The names in a folder as they come; without sub-folders if asked."""
+        self.before("listdir", name)
+        with os.scandir(self.path(name)) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and (folders or not entry.is_dir(follow_symlinks=False)):
+                    yield entry.name
+
+    def exists(self, name: str) -> bool:
+        """Whether the server has the name: opening its folder first makes an NFS client ask."""
+        self.before("exists", name)
+        path = self.path(name)
+        try:
+            os.close(os.open(os.path.dirname(path), os.O_RDONLY))
+        except OSError:
+            return False
+        return os.path.lexists(path)
+
+    # -- contents ------------------------------------------------------------------------
+
+    def create(self, name: str, chunks: Iterable[bytes], force: bool = False, mode: int = 0o600) -> None:
+        """Create a file that must not exist, write the chunks, force them if asked, and close."""
+        self.before("create", name)
+        fd = os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW, mode)
+        self._fill(fd, name, chunks, force)
+        self.after("create", name)
+
+    def append(self, name: str, chunks: Iterable[bytes], force: bool = False, cut: int | None = None) -> None:
+        """Append to a file that exists; on an error it is cut back to what it was.
+
+        ``cut``: drop everything from this offset on first, which an earlier writer left unfinished.
+        """
+        self.before("open", name)
+        fd = os.open(self.path(name), os.O_WRONLY | os.O_APPEND | NOFOLLOW)
+        if cut is not None and cut != os.fstat(fd).st_size:
+            self.before("truncate", name, cut)
+            os.ftruncate(fd, cut)
+        self._fill(fd, name, chunks, force, os.fstat(fd).st_size)
+        self.after("append", name)
+
+    def _fill(self, fd: int, name: str, chunks: Iterable[bytes], force: bool, start: int | None = None) -> None:
+        try:
+            try:
+                self.before("write", name, chunks)
+                for chunk in chunks:
+                    _write(fd, chunk)
+                if force:
+                    self.before("fsync", name)
+                    os.fsync(fd)
+            except OSError:
+                if start is not None:
+                    os.ftruncate(fd, start)
+                raise
+        finally:
+            os.close(fd)                # NFS reports ENOSPC and EDQUOT here: not swallowed
+
+    def open_read(self, name: str) -> int:
+        """A descriptor to read from; a symbolic link is refused (ELOOP)."""
+        self.before("open", name)
+        return os.open(self.path(name), os.O_RDONLY | NOFOLLOW)
+
+    def read(self, name: str) -> bytes:
+        fd = self.open_read(name)
+        try:
+            parts = []
+            while part := os.read(fd, 1 << 20):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
+
+    # -- forcing to disk -----------------------------------------------------------------
+
+    def force_folder(self, name: str) -> None:
+        """fsync a folder, so that the names in it survive a power cut."""
+        self.before("fsync", name)
+        fd = os.open(self.path(name) if name else self.root, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF):  # not every filesystem has it
+                raise
+        finally:
+            os.close(fd)
+
+    def force_all(self) -> None:
+        """Force everything written to this filesystem so far: one call for a batch of files."""
+        self.before("syncfs", "")
+        fd = os.open(self.root, os.O_RDONLY)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2) of the filesystem that the descriptor is on; `os.sync` where there is none."""
+    if sys.platform == "linux":
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(fd) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code), "syncfs")
+    os.sync()
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view[:CHUNK]):]
+
+
+def _hook_from_environment() -> Hook | None:
+    where = os.environ.get(HOOK_VARIABLE)
+    if not where:
+        return None
+    import importlib
+    module, _, function = where.partition(":")
+    hook: Hook = getattr(importlib.import_module(module), function)
+    return hook

@@ -1,0 +1,102 @@
+"""What happened, one line per ended attempt: first in the runner's own file, then in ``history.jsonl``.
+
+Hints for people and for `status`; nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import filelock
+
+from runforrest.folder import layout
+from runforrest.folder.fsio import FileOps
+
+FLUSH_SECONDS = 1.0
+LOCK_SECONDS = 5.0
+
+
+class Journal:
+    """One runner's lines, written in batches."""
+
+    def __init__(self, fs: FileOps, runner: str) -> None:
+        self.fs, self.runner = fs, runner
+        self._lines: list[bytes] = []
+        self._since = 0.0
+        self._made = False
+
+    def add(self, record: dict[str, Any]) -> None:
+        if not self._lines:
+            self._since = time.monotonic()
+        self._lines.append(json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n")
+
+    def due(self) -> bool:
+        return bool(self._lines) and time.monotonic() - self._since > FLUSH_SECONDS
+
+    def flush(self) -> None:
+        """Write what has come together; a disk in trouble costs lines here, never a task."""
+        lines, self._lines = self._lines, []
+        path = f"{layout.JOURNAL}/{self.runner}.jsonl"
+        try:
+            if lines and self._made:
+                self.fs.append(path, [b"".join(lines)])
+            elif lines:
+                self.fs.create(path, [b"".join(lines)])
+                self._made = True
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self.flush()
+        merge_journal(self.fs, self.runner)
+
+
+def merge_journal(fs: FileOps, runner: str) -> None:
+    """Move a runner's lines to the end of ``history.jsonl``."""
+    path = f"{layout.JOURNAL}/{runner}.jsonl"
+    try:
+        with locked(fs) as got:
+            if not got:
+                return
+            lines = fs.read(path)
+            try:
+                fs.append(layout.HISTORY, [lines])
+            except FileNotFoundError:
+                fs.create(layout.HISTORY, [lines])
+            fs.unlink(path)
+    except OSError:
+        pass
+
+
+def tidy(fs: FileOps) -> None:
+    """Remove ``doing/`` and the internal folders as far as they are empty: the last runner has left."""
+    with locked(fs) as got:
+        if got:
+            for name in (*layout.INTERNALS, layout.INTERNAL, layout.DOING):
+                try:
+                    fs.rmdir(name)
+                except OSError:
+                    pass
+
+
+@contextmanager
+def locked(fs: FileOps) -> Iterator[bool]:
+    """Best-effort mutual exclusion; False if it could not be had.  Never needed for a task's safety."""
+    lock = filelock.FileLock(fs.path(layout.LOCK), timeout=LOCK_SECONDS, mode=0o600)
+    try:
+        lock.acquire()
+    except (filelock.Timeout, NotImplementedError, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+        try:
+            fs.unlink(layout.LOCK)
+        except OSError:
+            pass

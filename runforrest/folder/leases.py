@@ -1,0 +1,261 @@
+"""Runners among each other: heartbeats, the death of a runner, and taking back what it held.
+
+A heartbeat is a number in a file name, raised by rename; declaring a runner dead is a rename of the
+very number that was observed, so it fails if the runner has beaten since.  No two clocks are compared:
+a lease is counted in the observer's own successful beats.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from runforrest.folder import frames, identity, layout, settings
+from runforrest.folder.attempts import new_tag
+from runforrest.folder.journal import merge_journal
+from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.folder.transitions import TaskFolder
+from runforrest.model import outcomes
+from runforrest.model.limits import Limits
+from runforrest.model.names import Name
+
+DEAD = "dead"
+ORPHAN = "none"                    # a folder in doing/ without a heartbeat
+ENDING_SECONDS = 10.0              # patience with the guards of a dead runner on this host
+DRAIN_ROUNDS = 100
+
+
+class Membership:
+    """One runner's place among the runners of a list."""
+
+    def __init__(self, folder: TaskFolder, runner: str | None = None) -> None:
+        self.folder, self.fs = folder, folder.fs
+        self.runner = runner or f"{identity.hostname()}.{os.getpid()}.{new_tag()}"
+        self.local = identity.is_local(self.fs.root)
+        self.beats = 0
+        self.reclaimed = 0
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._identities: dict[str, dict[str, Any]] = {}
+        self._ending: dict[str, float] = {}
+
+    # -- its own life --------------------------------------------------------------------
+
+    def register(self, *others: int) -> None:
+        """Announce this runner: first its folder, then its heartbeat.  ``others``: pids that belong to it."""
+        text = json.dumps(identity.identity(*others)).encode()
+        for last in (False, True):
+            try:
+                self.fs.mkdir(f"{layout.DOING}/{self.runner}")
+                self.fs.create(f"{layout.HB}/{self.runner}@{self.beats}", [text])
+                return
+            except FileNotFoundError:       # the last runner has just tidied up
+                if last:
+                    raise
+                settings.ensure_internal(self.fs)
+            except FileExistsError:
+                self.fs.create(f"{layout.HB}/{self.runner}@{self.beats}", [text])
+                return
+
+    def beat(self) -> bool:
+        """Raise the number.  False: this runner has been declared dead and must stop.
+
+        Raises OSError if the folder can't be reached, which says nothing about the lease yet.
+        """
+        old, new = (f"{layout.HB}/{self.runner}@{n}" for n in (self.beats, self.beats + 1))
+        try:
+            self.fs.rename(old, new)
+        except OSError as error:
+            if not self.fs.exists(new):
+                if not isinstance(error, FileNotFoundError):
+                    raise
+                earlier = self._own_beats()
+                if earlier is None:
+                    return False
+                self.fs.rename(f"{layout.HB}/{self.runner}@{earlier}", new)  # a server that lost its last seconds
+        self.beats += 1
+        return True
+
+    def _own_beats(self) -> int | None:
+        for entry in self.fs.scan(layout.HB):
+            runner, _, number = entry.rpartition("@")
+            if runner == self.runner and number.isdigit() and int(number) <= self.beats:
+                return int(number)
+        return None
+
+    def leave(self) -> None:
+        """Sign off: the folder first, then the heartbeat; what is left there the others take back."""
+        try:
+            self.fs.rmdir(f"{layout.DOING}/{self.runner}")
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        self.fs.unlink(f"{layout.HB}/{self.runner}@{self.beats}")
+
+    # -- the others ----------------------------------------------------------------------
+
+    def watch(self) -> list[str]:
+        """One round of observation, after an own beat: take back the tasks of runners that are gone.
+
+        Returns the names of runners that were drained.
+        """
+        beats = self.peers()
+        self._seen = {r: seen for r, seen in self._seen.items() if r in beats}
+        self._ending = {r: since for r, since in self._ending.items() if r in beats}
+        self._identities = {r: found for r, found in self._identities.items() if r in beats}
+        drained = []
+        for runner, number in beats.items():
+            last, rounds = self._seen.get(runner, (None, 0))
+            rounds = rounds + 1 if last == number else 0
+            self._seen[runner] = (number, rounds)
+            gone = number == DEAD or self._proven_dead(runner, number) or rounds >= self.folder.settings.lease
+            if gone and (number in (DEAD, ORPHAN) or self.fence(runner, number)) and self.drain(runner):
+                drained.append(runner)
+        return drained
+
+    def forget_counts(self) -> None:
+        """After a time in which this runner could not reach the folder: what it saw proves nothing."""
+        self._seen.clear()
+
+    def peers(self) -> dict[str, str]:
+        """The other runners with their heartbeat numbers; 'none' for a folder without a heartbeat."""
+        beats = {}
+        for entry in self._names(layout.HB):
+            runner, at, number = entry.rpartition("@")
+            if at and runner != self.runner:
+                beats[runner] = number
+        for runner in self._names(layout.DOING):
+            if runner != self.runner and os.path.isdir(self.fs.path(f"{layout.DOING}/{runner}")):
+                beats.setdefault(runner, ORPHAN)
+        return beats
+
+    def alive(self) -> list[str]:
+        """Other runners that are not proven dead."""
+        return [r for r, number in self.peers().items()
+                if number != DEAD and not self._proven_dead(r, number)]
+
+    def _proven_dead(self, runner: str, number: str) -> bool:
+        found = self._identity(runner, number)
+        if not found:
+            return False
+        verdict = identity.verdict(found, self.local)
+        if verdict == "ending":            # its guards are about to end what it left
+            since = self._ending.setdefault(runner, time.monotonic())
+            return time.monotonic() - since > ENDING_SECONDS
+        return verdict == "dead"
+
+    def _identity(self, runner: str, number: str) -> dict[str, Any]:
+        if runner not in self._identities:
+            if number == ORPHAN:
+                return {}
+            try:
+                found = json.loads(self.fs.read(f"{layout.HB}/{runner}@{number}"))
+            except (OSError, ValueError):
+                return {}
+            self._identities[runner] = found if isinstance(found, dict) else {}
+        return self._identities[runner]
+
+    def fence(self, runner: str, number: str) -> bool:
+        """Declare a runner dead, if it has not beaten since this number was observed."""
+        dead = f"{layout.HB}/{runner}@{DEAD}"
+        try:
+            self.fs.rename(f"{layout.HB}/{runner}@{number}", dead)
+        except OSError:
+            return self.fs.exists(dead)
+        return True
+
+    # -- taking back ---------------------------------------------------------------------
+
+    def drain(self, runner: str) -> bool:
+        """Take back everything a dead runner held; False if it could not be finished now.
+
+        Only when its folder could be removed can no late claim of it land there any more.
+        """
+        home = f"{layout.DOING}/{runner}"
+        for _ in range(DRAIN_ROUNDS):
+            try:
+                entries = self.fs.listdir(home)
+            except FileNotFoundError:
+                break
+            for entry in entries:
+                name = Name.parse(entry)
+                if name is not None:
+                    self._take_back(runner, home, name)
+            try:
+                self.fs.rmdir(home)
+                break
+            except FileNotFoundError:
+                break
+            except OSError:
+                continue
+        else:
+            return False
+        self._clear(runner)
+        self.fs.unlink(f"{layout.HB}/{runner}@{DEAD}")
+        return True
+
+    def _take_back(self, runner: str, home: str, name: Name) -> None:
+        try:
+            destination = self._destination(runner, f"{home}/{name}", name)
+            self.fs.rename(f"{home}/{name}", destination)
+            self.reclaimed += 1
+        except OSError:
+            pass        # its owner published it, or another took it back; the next listing tells
+
+    def _destination(self, runner: str, path: str, name: Name) -> str:
+        """Where a task of a dead runner belongs; leaves a record of the loss if its attempt did not end."""
+        task = StoredTask.open(self.fs, path, name)
+        record = task.result() if self._intact(path, name) else None
+        if record and record["outcome"] == outcomes.RETURNED:
+            return f"{layout.DONE}/{name}"
+        limits = Limits.from_json(task.envelope.get("limits"))
+        counts = task.counts()
+        outcome = record["outcome"] if record else outcomes.LOST
+        if record is None:
+            counts[outcomes.LOST] = name.lost + 1
+            self._record_loss(runner, name)
+        again = limits.allows_another(outcome, counts)
+        if record and not again:
+            return f"{layout.FAIL}/{name}"
+        return f"{layout.TODO if again else layout.FAIL}/{name.taken()}"
+
+    def _intact(self, path: str, name: Name) -> bool:
+        """Whether the frame of exactly this try is complete, its payload too: a power cut may have torn it."""
+        for place in (path, f"{layout.TRIES}/{name.side()}"):
+            try:
+                fd = self.fs.open_read(place)
+            except OSError:
+                continue
+            try:
+                if any(f.record.get("attempt") == name.attempt and f.payload(fd) is not None
+                       for f in frames.backwards(fd)):
+                    return True
+            finally:
+                os.close(fd)
+        return False
+
+    def _record_loss(self, runner: str, name: Name) -> None:
+        found = self._identities.get(runner, {})
+        record = {"frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcomes.LOST,
+                  "runner": runner, "host": found.get("host", runner.split(".")[0]), "reclaimed_by": self.runner,
+                  "ended": settings.now_text(),
+                  "message": f"runner {runner} died while it held this task; {self.runner} took it back"}
+        try:
+            self.fs.create(f"{layout.TRIES}/{name.id}.{name.attempt}.lost", frames.encode(record))
+        except FileExistsError:
+            pass
+
+    def _clear(self, runner: str) -> None:
+        """Remove the dead runner's output files, and keep its journal."""
+        for name in self._names(layout.TMP):
+            if name.startswith(runner + "."):
+                self.fs.unlink(f"{layout.TMP}/{name}")
+        merge_journal(self.fs, runner)
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return self.fs.listdir(folder)
+        except FileNotFoundError:
+            return []

@@ -1,0 +1,132 @@
+"""A task as its file tells it: the envelope and the attempts, read without running anybody's code.
+
+Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runforrest.folder import frames, layout
+from runforrest.folder.fsio import FileOps
+from runforrest.model.names import Name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runforrest.folder.frames import Frame, Record
+
+ENVELOPE, ATTEMPT = "envelope", "attempt"
+
+
+class StoredTask:
+    """What a task's file holds.
+
+    name      the parsed file name
+    envelope  the record written when the task was scheduled; {} for a bare pickle
+    attempts  the records of its ended attempts, oldest first
+    size      bytes of the file; ``end``: where its last intact frame ends
+    """
+
+    __slots__ = ("_frames", "attempts", "end", "envelope", "name", "size")
+
+    def __init__(self, name: Name, found: list[Frame], size: int) -> None:
+        """``found``: the frames, oldest first."""
+        first = found[0] if found and found[0].start == 0 and found[0].record.get("frame") == ENVELOPE else None
+        self.name, self.size = name, size
+        self._frames = found
+        self.envelope: Record = first.record if first else {}
+        self.attempts: list[Record] = [f.record for f in found if f.record.get("frame") == ATTEMPT]
+        self.end = found[-1].end if found else size
+
+    @classmethod
+    def read(cls, fd: int, name: Name) -> StoredTask:
+        found = list(frames.backwards(fd))
+        found.reverse()
+        return cls(name, found, os.fstat(fd).st_size)
+
+    @classmethod
+    def open(cls, fs: FileOps, path: str, name: Name) -> StoredTask:
+        """The task in this file, with what attempts wrote elsewhere after a take-over."""
+        fd = fs.open_read(path)
+        try:
+            task = cls.read(fd, name)
+        finally:
+            os.close(fd)
+        if name.lost or not task.has_result():
+            task.attempts = _merged(task.attempts, side_records(fs, name))
+        return task
+
+    def call(self, fd: int) -> bytes:
+        """The pickle of the deferred call; raises ValueError if it is damaged.
+
+        A file without an envelope is a pickle that a person put there: it is the call, whole.
+        """
+        if not self.envelope:
+            return frames.read_range(fd, 0, self._frames[0].start if self._frames else self.size)
+        call = self._frames[0].payload(fd)
+        if call is None:
+            raise ValueError("the pickled call in it is damaged (its checksum is wrong)")
+        return call
+
+    def has_result(self) -> bool:
+        """Whether the try that the name states has its record in this file."""
+        return any(a.get("attempt") == self.name.attempt for a in self.attempts)
+
+    def result(self) -> Record | None:
+        """The record of the try that the name states."""
+        return next((a for a in reversed(self.attempts) if a.get("attempt") == self.name.attempt), None)
+
+    def counts(self) -> dict[str, int]:
+        """How many attempts ended with which outcome; take-overs as the name counts them."""
+        counts: dict[str, int] = {}
+        for attempt in self.attempts:
+            outcome = attempt.get("outcome", "")
+            counts[outcome] = counts.get(outcome, 0) + 1
+        if self.name.lost:
+            counts["lost"] = max(self.name.lost, counts.get("lost", 0))
+        return counts
+
+
+def side_records(fs: FileOps, name: Name) -> list[Record]:
+    """Records that attempts of this task left in ``tries/``, oldest first."""
+    try:
+        files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t")]
+    except OSError:
+        return []
+    found = []
+    for file in files:
+        try:
+            fd = fs.open_read(f"{layout.TRIES}/{file}")
+        except OSError:
+            continue
+        try:
+            found += [f.record for f in frames.backwards(fd) if f.record.get("frame") == ATTEMPT]
+        finally:
+            os.close(fd)
+    return found
+
+
+def payload_of(fs: FileOps, path: str, name: Name) -> tuple[Record, bytes] | None:
+    """(record, payload) of the try that the name states, from the file or from ``tries/``."""
+    for place in (path, f"{layout.TRIES}/{name.side()}"):
+        try:
+            fd = fs.open_read(place)
+        except OSError:
+            if place == path:
+                raise
+            continue
+        try:
+            for frame in frames.backwards(fd):
+                if frame.record.get("attempt") == name.attempt and frame.record.get("frame") == ATTEMPT:
+                    payload = frame.payload(fd)
+                    if payload is not None:
+                        return frame.record, payload
+        finally:
+            os.close(fd)
+    return None
+
+
+def _merged(first: list[Record], second: list[Record]) -> list[Record]:
+    known = {a.get("attempt") for a in first}
+    both = first + [a for a in second if a.get("attempt") not in known]
+    return sorted(both, key=lambda a: (a.get("number") or 0, a.get("ended") or ""))

@@ -1,0 +1,172 @@
+"""The transitions of a task, each one rename: schedule, claim, commit, release, requeue.
+
+The rename is the commit and the fence: the file server lets exactly one of several through.  After a
+rename that failed, the question is never what the error was but whether the destination is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+
+from runforrest.folder import frames, layout, settings
+from runforrest.folder.attempts import new_tag
+from runforrest.folder.fsio import FileOps
+from runforrest.folder.settings import Settings
+from runforrest.model.names import Name, make_id
+
+#: what a loser of a race may be told, on one filesystem or another
+LOST_RACE = (errno.ENOENT, errno.ESTALE, errno.EPERM)
+#: scheduled tasks that may wait to be forced together, and for how long (seconds)
+BATCH, BATCH_SECONDS = 1000, 1.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class TaskFolder:
+    """The state machine of one task list on disk."""
+
+    def __init__(self, fs: FileOps, settings: Settings) -> None:
+        self.fs, self.settings = fs, settings
+        self._last_sequence = 0
+        self._unforced = 0
+        self._unforced_since = 0.0
+
+    # -- schedule ------------------------------------------------------------------------
+
+    def new_id(self, priority: int, label: str) -> str:
+        """An id that sorts behind all that this process made before."""
+        micros = max(time.time_ns() // 1000, self._last_sequence + 1)
+        self._last_sequence = micros
+        sequence = (_EPOCH + timedelta(microseconds=micros)).strftime("%Y%m%dT%H%M%S%f")
+        return make_id(priority, sequence, new_tag(), label)
+
+    def schedule(self, id: str, call: bytes, envelope: dict[str, object]) -> Name:
+        """Publish a task.  When this returns it survives the death of any process; it survives a power
+        cut after the next `force`, which comes by itself with every batch (durability ``calls`` on).
+        """
+        name = Name(id)
+        tmp = f"{layout.TMP}/{id}.{new_tag()}"
+        chunks = frames.encode(envelope, call)
+        try:
+            self.fs.create(tmp, chunks)
+        except FileNotFoundError:           # the last runner has just tidied up
+            settings.ensure_internal(self.fs)
+            self.fs.create(tmp, chunks)
+        except OSError:
+            self._drop(tmp)
+            raise
+        try:
+            self.fs.rename(tmp, f"{layout.TODO}/{name}")
+        except OSError:
+            if self.fs.exists(tmp):         # nobody else ever renames it; gone means published
+                self._drop(tmp)
+                raise
+        if self.settings.force_calls:
+            if not self._unforced:
+                self._unforced_since = time.monotonic()
+            self._unforced += 1
+            if self._unforced >= BATCH or time.monotonic() - self._unforced_since > BATCH_SECONDS:
+                self.force()
+        return name
+
+    def force(self) -> None:
+        """Force what was scheduled so far to disk, in one go."""
+        if self._unforced:
+            self._unforced = 0
+            self.fs.force_all()
+
+    def _drop(self, tmp: str) -> None:
+        try:
+            self.fs.unlink(tmp)
+        except OSError:
+            pass
+
+    # -- one task and its runner ---------------------------------------------------------
+
+    def claim(self, name: Name, runner: str) -> Name | None:
+        """Take a task out of ``todo/``; the name of the claim, or None if it is not to be had now.
+
+        Raises OSError if the folder itself is in trouble.
+        """
+        mine = name.claimed(new_tag())
+        destination = f"{layout.DOING}/{runner}/{mine}"
+        try:
+            self.fs.rename(f"{layout.TODO}/{name}", destination)
+        except OSError as error:
+            if not self.fs.exists(destination):      # the fresh tag makes this name mine alone
+                if error.errno in LOST_RACE:
+                    return None
+                raise
+        return mine
+
+    def commit(self, name: Name, runner: str, state: str) -> bool:
+        """Publish an ended task into ``done/`` or ``fail/``; False if it was taken over meanwhile.
+
+        Raises OSError if the folder is in trouble and the task is still in ``doing/``.
+        """
+        published = self._move(f"{layout.DOING}/{runner}/{name}", f"{state}/{name}")
+        if published and self.settings.force_folders:
+            self.fs.force_folder(state)
+        return published
+
+    def release(self, name: Name, runner: str) -> bool:
+        """Give a task back to ``todo/``; False if it was taken over.
+
+        The name keeps its try: a name in ``todo/`` must not come back, or a claim that a file server
+        repeats late would hit it.  Budgets count the records of ended attempts, so an attempt that was
+        released costs nothing.
+        """
+        return self._move(f"{layout.DOING}/{runner}/{name}", f"{layout.TODO}/{name}")
+
+    def requeue(self, name: Name, state: str) -> bool:
+        """What `mv fail/x todo/` does: try the task again, with its history."""
+        return self._move(f"{state}/{name}", f"{layout.TODO}/{name}")
+
+    def _move(self, source: str, destination: str) -> bool:
+        for last in (False, True):
+            try:
+                self.fs.rename(source, destination)
+                return True
+            except OSError as error:
+                if self.fs.exists(destination):
+                    return True
+                if not self.fs.exists(source):
+                    return False
+                folder = self.fs.path(os.path.dirname(destination))
+                if last or error.errno != errno.ENOENT or os.path.isdir(folder):
+                    raise
+                os.makedirs(folder, mode=0o700, exist_ok=True)      # somebody removed done/ or fail/
+        return False
+
+    # -- looking -------------------------------------------------------------------------
+
+    def names(self, state: str) -> Iterable[Name]:
+        """The tasks in ``todo``, ``done`` or ``fail``, in order of their names."""
+        try:
+            found = [Name.parse(n) for n in self.fs.scan(state, folders=False)]
+        except FileNotFoundError:
+            return []
+        return sorted((n for n in found if n is not None), key=str)
+
+    def claims(self) -> dict[str, list[Name]]:
+        """The tasks in ``doing/`` by runner."""
+        claims: dict[str, list[Name]] = {}
+        for runner in self._listed(layout.DOING):
+            claims[runner] = [n for n in map(Name.parse, self._listed(f"{layout.DOING}/{runner}")) if n is not None]
+        return claims
+
+    def count(self, state: str) -> int:
+        """How many tasks are in ``todo``, ``done`` or ``fail``."""
+        try:
+            return sum(1 for n in self.fs.scan(state, folders=False) if Name.parse(n) is not None)
+        except FileNotFoundError:
+            return 0
+
+    def _listed(self, name: str) -> list[str]:
+        try:
+            return self.fs.listdir(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []

@@ -1,0 +1,247 @@
+"""The runner's decisions: an event and the time go in, actions come out.
+
+Pure: no file, process or clock, so every rule about slots, retries, signals and faults is tested with
+plain values.  Times are seconds on a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from runforrest.model import events as ev
+from runforrest.model import outcomes
+from runforrest.model.limits import Limits
+from runforrest.model.names import Name
+
+RUNNING, DRAINING, RELEASING, FENCED, GONE = "running", "draining", "releasing", "fenced", "gone"
+IDLE_LEAST, IDLE_MOST = 0.05, 1.0      # pauses between two looks at an empty todo/
+FAULT_LEAST, FAULT_MOST = 0.5, 15.0    # pauses after the folder was in trouble
+
+
+class Slot:
+    """What one slot is doing: starting, idle, claiming, busy, stopping."""
+
+    __slots__ = ("name", "state")
+
+    def __init__(self) -> None:
+        self.state = "starting"
+        self.name: Name | None = None
+
+
+class Brain:
+    """State of one runner's decisions.
+
+    wait_for_more   stay when the list is done, until told to leave
+    grace           seconds that a task gets between TERM and KILL when the runner must leave
+    jitter          gives random numbers in [0, 1)
+    """
+
+    def __init__(self, slots: int, wait_for_more: bool, grace: float, jitter: Callable[[], float]) -> None:
+        self.slots = [Slot() for _ in range(slots)]
+        self.wait_for_more, self.grace, self.jitter = wait_for_more, grace, jitter
+        self.mode = RUNNING
+        self.reason = "done"
+        self.held: list[tuple[float, int, ev.Release | ev.Commit]] = []     # moves to be made later
+        self._order = 0
+        self._look_at = 0.0                # when todo/ may be looked at again
+        self._idle = IDLE_LEAST
+        self._fault = 0.0                  # the current pause after a fault; 0: all is well
+        self._holding = False
+        self._others = False
+        self._exhausted = False            # the last look found nothing, and nothing has happened since
+        self._said: set[str] = set()
+        self._handlers: dict[type[ev.Event], Callable[[Any, float], list[ev.Action]]] = {
+            ev.Tick: self._tick, ev.SlotReady: self._slot_ready, ev.Claimed: self._claimed,
+            ev.NothingToClaim: self._nothing, ev.Ended: self._ended, ev.Released: self._released,
+            ev.Vanished: self._vanished, ev.SlotFault: self._slot_fault, ev.GuardDied: self._guard_died,
+            ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work, ev.Interrupt: self._interrupt,
+            ev.Terminate: self._terminate, ev.Fenced: self._fenced, ev.Hold: self._hold}
+
+    def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
+        """What to do about this event, in this order."""
+        if self.mode == GONE:
+            return []
+        actions = self._handlers[type(event)](event, now)
+        actions += self._moves_due(now)
+        actions += self._claim_for_idle(now)
+        return actions + self._leave_if_done()
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until a Tick is needed; None: not before something happens."""
+        times = [self.held[0][0]] if self.held else []
+        if self.mode == RUNNING and not self._holding and any(s.state == "idle" for s in self.slots):
+            times.append(self._look_at)
+        return max(0.0, min(times) - now) if times else None
+
+    # -- slots ---------------------------------------------------------------------------
+
+    def _tick(self, event: ev.Tick, now: float) -> list[ev.Action]:
+        return []
+
+    def _slot_ready(self, event: ev.SlotReady, now: float) -> list[ev.Action]:
+        slot = self.slots[event.slot]
+        if slot.state == "starting":
+            slot.state = "idle"
+        return []
+
+    def _claim_for_idle(self, now: float) -> list[ev.Action]:
+        if self.mode != RUNNING or self._holding or now < self._look_at:
+            return []
+        idle = [number for number, slot in enumerate(self.slots) if slot.state == "idle"]
+        for number in idle:
+            self.slots[number].state = "claiming"
+        return [ev.Claim(number) for number in idle]
+
+    def _claimed(self, event: ev.Claimed, now: float) -> list[ev.Action]:
+        slot = self.slots[event.slot]
+        self._idle, self._fault, self._exhausted = IDLE_LEAST, 0.0, False
+        if self.mode != RUNNING:
+            slot.state = "idle"
+            return [] if self.mode == FENCED else [ev.Release(event.name)]
+        slot.state, slot.name = "busy", event.name
+        return [ev.Start(event.slot, event.name)]
+
+    def _nothing(self, event: ev.NothingToClaim, now: float) -> list[ev.Action]:
+        self.slots[event.slot].state = "idle"
+        self._others, self._exhausted, self._fault = event.others, True, 0.0
+        self._look_at = now + self._idle * (0.75 + self.jitter() / 2)
+        self._idle = min(IDLE_MOST, self._idle * 2)
+        return []
+
+    def _free(self, number: int, name: Name) -> bool:
+        """The slot is free again; False if that was not its task (an old report)."""
+        slot = self.slots[number]
+        if slot.name != name:
+            return False
+        slot.state, slot.name = "idle", None
+        self._exhausted = False            # what ran here may have scheduled more
+        if not self._fault:
+            self._look_at = 0.0
+        return True
+
+    # -- how attempts end ----------------------------------------------------------------
+
+    def _ended(self, event: ev.Ended, now: float) -> list[ev.Action]:
+        if not self._free(event.slot, event.name) or self.mode == FENCED:
+            return []
+        if event.outcome == outcomes.RETURNED:
+            return [ev.Commit(event.name, "done", event.report)]
+        if not event.again:
+            return [ev.Commit(event.name, "fail", event.report)]
+        again = ev.Release(event.name, event.report)
+        delay = Limits.from_json(event.report.get("limits")).delay(max(1, event.failures), self.jitter())
+        if self.mode != RUNNING or not delay:
+            return [again]
+        self._hold_back(again, now + delay)
+        return []
+
+    def _hold_back(self, move: ev.Release | ev.Commit, due: float) -> None:
+        self._order += 1
+        heapq.heappush(self.held, (due, self._order, move))
+
+    def _moves_due(self, now: float) -> list[ev.Action]:
+        """Back-offs that are over, and moves that failed and are tried again; all at once when leaving."""
+        actions: list[ev.Action] = []
+        while self.held and (self.held[0][0] <= now or self.mode != RUNNING):
+            actions.append(heapq.heappop(self.held)[2])
+            self._look_at, self._exhausted = min(self._look_at, now), False
+        return actions
+
+    def _unmoved(self, event: ev.Unmoved, now: float) -> list[ev.Action]:
+        """A task could not be moved: its result is safe in its file, so it can wait, for the next runner too."""
+        said = self._folder_fault(ev.FolderFault(event.problem), now)
+        if self.mode == RUNNING:
+            self._hold_back(event.move, self._look_at)
+            return said
+        return [ev.Say(f"{event.move.name} stays in doing/ for the next runner: {event.problem}")]
+
+    def _released(self, event: ev.Released, now: float) -> list[ev.Action]:
+        return [ev.Release(event.name)] if self._free(event.slot, event.name) and self.mode != FENCED else []
+
+    def _vanished(self, event: ev.Vanished, now: float) -> list[ev.Action]:
+        if not self._free(event.slot, event.name):
+            return []
+        return [ev.Say(f"{event.name} was taken away while it ran here; its result is not published")]
+
+    def _slot_fault(self, event: ev.SlotFault, now: float) -> list[ev.Action]:
+        if not self._free(event.slot, event.name):
+            return []
+        actions = self._folder_fault(ev.FolderFault(event.problem), now)
+        return actions if self.mode == FENCED else [*actions, ev.Release(event.name)]
+
+    def _guard_died(self, event: ev.GuardDied, now: float) -> list[ev.Action]:
+        slot = self.slots[event.slot]
+        name, slot.name = slot.name, None
+        was, slot.state = slot.state, "starting"
+        if name is None or self.mode == FENCED:
+            return []
+        if was == "stopping":
+            return [ev.Release(name)]
+        slot.name = name
+        return [ev.RecordLoss(event.slot, name)]
+
+    # -- the folder ----------------------------------------------------------------------
+
+    def _folder_fault(self, event: ev.FolderFault, now: float) -> list[ev.Action]:
+        if event.slot is not None and self.slots[event.slot].state == "claiming":
+            self.slots[event.slot].state = "idle"
+        first = not self._fault
+        self._fault = min(FAULT_MOST, self._fault * 2 or FAULT_LEAST)
+        self._look_at = now + self._fault
+        return [ev.Say(f"the folder is in trouble: {event.problem}; nothing new is started until it is well")
+                ] if first else []
+
+    def _more_work(self, event: ev.MoreWork, now: float) -> list[ev.Action]:
+        self._exhausted = False
+        if not self._fault:
+            self._look_at, self._idle = now, IDLE_LEAST
+        return []
+
+    def _hold(self, event: ev.Hold, now: float) -> list[ev.Action]:
+        self._holding = event.on
+        return []
+
+    # -- leaving -------------------------------------------------------------------------
+
+    def _interrupt(self, event: ev.Interrupt, now: float) -> list[ev.Action]:
+        if self.mode == RUNNING:
+            self.mode, self.reason = DRAINING, "drained"
+            busy = sum(slot.state == "busy" for slot in self.slots)
+            return [ev.Say(f"stopping: nothing new is started, {busy} running task{'s' * (busy != 1)} will be "
+                           f"finished; once more to end them now and put them back")]
+        return self._stop_all("released", 0.0)
+
+    def _terminate(self, event: ev.Terminate, now: float) -> list[ev.Action]:
+        return self._stop_all("terminated", self.grace)
+
+    def _stop_all(self, reason: str, grace: float) -> list[ev.Action]:
+        if self.mode != FENCED:
+            self.mode, self.reason = RELEASING, reason
+        actions: list[ev.Action] = []
+        for number, slot in enumerate(self.slots):
+            if slot.state in ("busy", "stopping"):
+                slot.state = "stopping"
+                actions.append(ev.Stop(number, grace))
+        if actions and self.mode == RELEASING:
+            actions.insert(0, ev.Say(f"ending {len(actions)} running task{'s' * (len(actions) != 1)}; "
+                                     f"they go back to todo/, uncounted"))
+        return actions
+
+    def _fenced(self, event: ev.Fenced, now: float) -> list[ev.Action]:
+        self.mode, self.reason = FENCED, "fenced"
+        self.held.clear()                  # what is fenced moves nothing
+        return [ev.Say(f"{event.problem}: this runner stops, publishes nothing more and ends its tasks; "
+                       f"others have them"), *self._stop_all("fenced", 0.0)]
+
+    def _leave_if_done(self) -> list[ev.Action]:
+        active = any(slot.state in ("busy", "stopping", "claiming") or slot.name for slot in self.slots)
+        if active or self.held:
+            return []
+        if self.mode == RUNNING:
+            ready = any(slot.state == "idle" for slot in self.slots)
+            if self.wait_for_more or self._others or not self._exhausted or self._fault or not ready:
+                return []
+        self.mode = GONE
+        return [ev.Exit(self.reason)]

@@ -1,0 +1,182 @@
+"""What happens to a runner, and what it may do about it: the two vocabularies of `brain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runforrest.model.names import Name
+
+# -- events ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Event:
+    """Something that happened."""
+
+
+@dataclass(slots=True)
+class Tick(Event):
+    """Time has passed."""
+
+
+@dataclass(slots=True)
+class SlotReady(Event):
+    """A guard is up."""
+    slot: int
+
+
+@dataclass(slots=True)
+class Claimed(Event):
+    """A claim succeeded; the slot may run it."""
+    slot: int
+    name: Name
+
+
+@dataclass(slots=True)
+class NothingToClaim(Event):
+    """A fresh listing of ``todo/`` had nothing for this runner.  ``others``: other runners hold tasks."""
+    slot: int
+    others: bool
+
+
+@dataclass(slots=True)
+class Ended(Event):
+    """An attempt ended and its record is in the file."""
+    slot: int
+    name: Name
+    outcome: str
+    again: bool                # its limits allow another attempt
+    failures: int = 0          # failed attempts so far
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Released(Event):
+    """A child was ended on request, without a record."""
+    slot: int
+    name: Name
+
+
+@dataclass(slots=True)
+class Vanished(Event):
+    """The claimed file is gone: taken over, or removed by a person."""
+    slot: int
+    name: Name
+
+
+@dataclass(slots=True)
+class SlotFault(Event):
+    """The slot could not read or write the task's file."""
+    slot: int
+    name: Name
+    problem: str
+
+
+@dataclass(slots=True)
+class GuardDied(Event):
+    """A slot's guard was killed; another is on its way up."""
+    slot: int
+
+
+@dataclass(slots=True)
+class FolderFault(Event):
+    """The runner itself could not reach the folder, or write to it; ``slot``: while it claimed for this one."""
+    problem: str
+    slot: int | None = None
+
+
+@dataclass(slots=True)
+class Unmoved(Event):
+    """A task could not be moved to where it belongs; it is in ``doing/`` still, with its result."""
+    move: Release | Commit
+    problem: str
+
+
+@dataclass(slots=True)
+class MoreWork(Event):
+    """There may be new tasks in ``todo/``: something was scheduled or taken back."""
+
+
+@dataclass(slots=True)
+class Interrupt(Event):
+    """Ctrl-C."""
+
+
+@dataclass(slots=True)
+class Terminate(Event):
+    """SIGTERM: end within the grace time and give the tasks back."""
+
+
+@dataclass(slots=True)
+class Fenced(Event):
+    """Others have declared this runner dead, or it must assume so."""
+    problem: str
+
+
+@dataclass(slots=True)
+class Hold(Event):
+    """The consumer of results can't keep up (True), or can again (False)."""
+    on: bool
+
+
+# -- actions -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Action:
+    """Something to do."""
+
+
+@dataclass(slots=True)
+class Claim(Action):
+    """Try to claim a task for this slot; answer with Claimed or NothingToClaim."""
+    slot: int
+
+
+@dataclass(slots=True)
+class Start(Action):
+    """Have the slot run its claimed task."""
+    slot: int
+    name: Name
+
+
+@dataclass(slots=True)
+class Commit(Action):
+    """Move an ended task to ``done`` or ``fail``."""
+    name: Name
+    state: str
+    report: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Release(Action):
+    """Move a task back to ``todo``: not run, or to be tried again (then with the report of the attempt)."""
+    name: Name
+    report: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class RecordLoss(Action):
+    """Write the record of an attempt whose guard died, then answer with Ended."""
+    slot: int
+    name: Name
+
+
+@dataclass(slots=True)
+class Stop(Action):
+    """Have the slot end its task: TERM, and KILL after the grace (seconds)."""
+    slot: int
+    grace: float
+
+
+@dataclass(slots=True)
+class Say(Action):
+    """Tell the person at the terminal."""
+    text: str
+
+
+@dataclass(slots=True)
+class Exit(Action):
+    """Leave.  ``reason``: done, drained, released, terminated, fenced."""
+    reason: str

@@ -1,0 +1,1 @@
+"""The process tree under a runner: fork server, guards, children, and the ways to end them."""

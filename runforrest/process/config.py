@@ -1,0 +1,46 @@
+"""What a runner tells its fork server once, at the start.  Loaded in every child."""
+
+from __future__ import annotations
+
+import json
+
+from runforrest.model.limits import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ISOLATIONS = ("process", "reuse")
+
+
+class Config:
+    """The same for every slot of a runner.
+
+    root       the task list's folder; ``runner``: the runner's name there; ``host``: this host's name
+    isolation  'process': a fork per task; 'reuse': a slot's child runs many
+    max_tasks  tasks after which a reused child is replaced; 0 for never
+    limits     what holds where a task says nothing
+    force      fsync results before they count
+    path       the runner's import path; ``preload``: modules to import before the first fork
+    session    a dill session to load before the first fork, or ''
+    """
+
+    __slots__ = ("force", "host", "isolation", "limits", "max_tasks", "path", "preload", "root", "runner", "session")
+
+    def __init__(self, root: str, runner: str, host: str, isolation: str = "process", max_tasks: int = 0,
+                 limits: Limits | None = None, force: bool = True, path: list[str] | None = None,
+                 preload: list[str] | None = None, session: str = "") -> None:
+        self.root, self.runner, self.host = root, runner, host
+        self.isolation, self.max_tasks = isolation, max_tasks
+        self.limits = limits or Limits()
+        self.force = force
+        self.path, self.preload, self.session = path or [], preload or [], session
+
+    def dumps(self) -> str:
+        found: dict[str, Any] = {field: getattr(self, field) for field in Config.__slots__}
+        return json.dumps({**found, "limits": self.limits.to_json()})
+
+    @classmethod
+    def loads(cls, text: str) -> Config:
+        found = json.loads(text)
+        return cls(**{**found, "limits": Limits.from_json(found["limits"])})

@@ -1,0 +1,153 @@
+"""The runner's end of the process tree: starts the fork server, gives orders, reads reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from typing import Any
+
+from runforrest.errors import ProcessError
+from runforrest.process.config import Config
+
+BOOT = ("import sys, json; t = sys.argv[1]; sys.path[:] = json.loads(json.loads(t)['config'])['path'];"
+        "sys.argv[:] = ['runforrest']; from runforrest.process.server import main; main(t)")
+CLOSE_SECONDS = 10.0
+Message = dict[str, Any]
+
+
+class Wakeup:
+    """Lets another thread, or a signal handler, interrupt a poll."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self._writer, False)
+        self._open = True
+
+    def set(self) -> None:
+        try:
+            if self._open:
+                os.write(self._writer, b"!")
+        except BlockingIOError:
+            pass                            # full: the poll is woken already
+
+    def clear(self) -> None:
+        try:
+            os.read(self.reader, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._open = False
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+class Pool:
+    """The slots of one runner.  `poll` waits for reports of any slot, and for the wakeup."""
+
+    def __init__(self, config: Config, slots: int, wakeup: Wakeup) -> None:
+        self.config, self.slots, self.wakeup = config, slots, wakeup
+        self.server: subprocess.Popen[bytes] | None = None
+        self._orders: list[int] = []
+        self._work: list[int] = []
+        self._rests: dict[int, bytes] = {}
+        self._slot_of: dict[int, int] = {}
+
+    def start(self) -> int:
+        """Start the fork server; returns its pid.  Raises ProcessError if it does not come up."""
+        theirs: list[dict[str, int]] = []
+        for slot in range(self.slots):
+            orders, work, reports = os.pipe(), os.pipe(), os.pipe()
+            theirs.append({"orders": orders[0], "work": work[0], "reports": reports[1]})
+            self._orders.append(orders[1])
+            self._work.append(work[1])
+            self._slot_of[reports[0]] = slot
+            self._rests[reports[0]] = b""
+        control, self._control = os.pipe()
+        ready, theirs_ready = os.pipe()
+        text = json.dumps({"config": self.config.dumps(), "pipes": theirs, "control": control,
+                           "ready": theirs_ready, "runner": os.getpid()})
+        given = [fd for each in theirs for fd in each.values()] + [control, theirs_ready]
+        try:
+            self.server = subprocess.Popen([sys.executable, "-c", BOOT, text], stdin=subprocess.DEVNULL,
+                                           pass_fds=given, start_new_session=True)
+        except OSError as error:
+            raise ProcessError(f"the fork server could not be started with {sys.executable}: {error}") from error
+        finally:
+            for fd in given:
+                os.close(fd)
+        self._poller = select.poll()
+        self._poller.register(self.wakeup.reader, select.POLLIN)
+        for fd in self._slot_of:
+            self._poller.register(fd, select.POLLIN)
+        return self._hello(ready)
+
+    def _hello(self, ready: int) -> int:
+        with os.fdopen(ready, "rb") as file:
+            line = file.readline()
+        answer = json.loads(line) if line else {"error": "it ended at once; its message is above"}
+        if "error" in answer:
+            self.close()
+            raise ProcessError(f"the fork server did not start: {answer['error']}")
+        return int(answer["pid"])
+
+    # -- orders --------------------------------------------------------------------------
+
+    def run(self, slot: int, path: str) -> None:
+        """Have this slot run the claimed task in this file."""
+        self._send((self._work if self.config.isolation == "reuse" else self._orders)[slot],
+                   {"do": "run", "path": path})
+
+    def release(self, slot: int, grace: float) -> None:
+        """Have this slot end its task, which goes back uncounted."""
+        self._send(self._orders[slot], {"do": "release", "grace": grace})
+
+    def cancel(self, slot: int) -> None:
+        """Have this slot end its task, which has been cancelled."""
+        self._send(self._orders[slot], {"do": "cancel"})
+
+    def _send(self, fd: int, order: Message) -> None:
+        try:
+            os.write(fd, json.dumps(order, separators=(",", ":")).encode() + b"\n")
+        except BrokenPipeError:
+            pass                            # the server is gone: poll will tell
+
+    # -- reports -------------------------------------------------------------------------
+
+    def poll(self, seconds: float | None) -> list[tuple[int, Message]]:
+        """(slot, report) pairs that have come in, after at most this long; slot -1: the server is gone."""
+        found: list[tuple[int, Message]] = []
+        for fd, _ in self._poller.poll(None if seconds is None else int(seconds * 1000 + 0.999)):
+            if fd == self.wakeup.reader:
+                self.wakeup.clear()
+                continue
+            data = os.read(fd, 65536)
+            if not data:
+                self._poller.unregister(fd)
+                found.append((-1, {"slot": self._slot_of[fd]}))
+                continue
+            *lines, self._rests[fd] = (self._rests[fd] + data).split(b"\n")
+            found += [(self._slot_of[fd], json.loads(line)) for line in lines]
+        return found
+
+    # -- end -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End guards and server; whatever still runs is killed.  Closing twice is fine."""
+        if not self._slot_of:
+            return
+        for fd in (*self._orders, *self._work, self._control):
+            os.close(fd)
+        if self.server is not None:
+            try:
+                self.server.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+        for fd in self._slot_of:
+            os.close(fd)
+        self._slot_of = {}

@@ -1,0 +1,139 @@
+"""What the system gives for keeping processes together: subreaper, death signals, the tree, memory.
+
+Linux has all of it.  Elsewhere (macOS) the process group and psutil's children are the best there is.
+Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+if LINUX:
+    import ctypes
+    _libc = ctypes.CDLL(None)
+
+    def become_subreaper() -> None:
+        """Orphaned descendants become children of this process, not of init."""
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def die_with_parent(parent: int, signum: int) -> None:
+        """Have the system send this signal when the parent dies; at once if it is dead already."""
+        _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signum)
+
+    def flush_c_streams() -> None:
+        """What C code has printed and not yet written."""
+        _libc.fflush(None)
+
+    def children(pid: int) -> list[int]:
+        found: list[int] = []
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", "rb", 0) as file:
+                    found += map(int, file.read().split())
+        except OSError:
+            pass
+        return found
+
+    def descendants(pid: int) -> list[int]:
+        """All processes below this one, zombies too, parents before their children."""
+        found = children(pid)
+        for each in found:          # grows while it is walked
+            found += children(each)
+        return found
+
+    def memory_of(pids: list[int]) -> int:
+        """Bytes that these processes hold: the first whole, of the others what they don't share."""
+        total = 0
+        for place, pid in enumerate(pids):
+            try:
+                with open(f"/proc/{pid}/statm", "rb", 0) as file:
+                    fields = file.read().split()
+                total += int(fields[1]) - (int(fields[2]) if place else 0)
+            except (OSError, IndexError, ValueError):
+                continue
+        return total * PAGE_SIZE
+
+    def oom_kills() -> int:
+        """How many processes the kernel has killed for memory since it booted; -1 if it does not say."""
+        try:
+            with open("/proc/vmstat", "rb", 0) as file:
+                for line in file.read().split(b"\n"):
+                    if line.startswith(b"oom_kill "):
+                        return int(line.split()[1])
+        except (OSError, ValueError):
+            pass
+        return -1
+else:
+    def become_subreaper() -> None:
+        pass
+
+    def die_with_parent(parent: int, signum: int) -> None:
+        pass
+
+    def flush_c_streams() -> None:
+        pass
+
+    def descendants(pid: int) -> list[int]:
+        import psutil
+        try:
+            return [p.pid for p in psutil.Process(pid).children(recursive=True)]
+        except psutil.Error:
+            return []
+
+    def memory_of(pids: list[int]) -> int:
+        import psutil
+        total = 0
+        for pid in pids:
+            try:
+                total += psutil.Process(pid).memory_info().rss
+            except psutil.Error:
+                continue
+        return total
+
+    def oom_kills() -> int:
+        return -1
+
+
+def send(pid: int, signum: int, group: bool = False) -> None:
+    """Signal a process, or the group that it leads; gone is gone."""
+    try:
+        (os.killpg if group else os.kill)(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def terminate_tree(leader: int) -> None:
+    """Ask a task to end: TERM to its group and to everything below this process; what is stopped goes on."""
+    everybody = descendants(os.getpid())
+    for signum in (signal.SIGTERM, signal.SIGCONT):
+        send(leader, signum, group=True)
+        for pid in everybody:
+            send(pid, signum)
+
+
+def kill_tree(leader: int | None = None) -> None:
+    """KILL everything below this process.
+
+    First all are stopped, until a look finds nobody new: what forks faster than it can be listed
+    stands still then.
+    """
+    if leader is not None:
+        send(leader, signal.SIGKILL, group=True)
+    known: set[int] = set()
+    for _ in range(1000):
+        new = [pid for pid in descendants(os.getpid()) if pid not in known]
+        if not new:
+            break
+        for pid in new:
+            send(pid, signal.SIGSTOP)
+        known.update(new)
+    for pid in known:
+        send(pid, signal.SIGKILL)

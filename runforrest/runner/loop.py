@@ -1,0 +1,293 @@
+"""The runner's loop: gather events, ask the brain, perform what it says."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from runforrest.errors import ProcessError
+from runforrest.folder import attempts, identity, journal, layout
+from runforrest.folder.leases import Membership
+from runforrest.folder.settings import now_text
+from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.folder.transitions import TaskFolder
+from runforrest.folder.window import TodoWindow
+from runforrest.model import events as ev
+from runforrest.model import outcomes
+from runforrest.model.brain import Brain
+from runforrest.model.limits import Limits
+from runforrest.model.names import Name
+from runforrest.process.config import Config
+from runforrest.process.pool import Message, Pool, Wakeup
+from runforrest.runner.keeper import Keeper
+from runforrest.runner.options import Options
+
+RELIST_SECONDS, RELIST_SHARE = 2.0, 20.0   # look anew this often, but spend at most 1/20 of the time on it
+MOST_RESTARTS = 5                          # fork servers lost before the runner gives up
+Finished = Callable[[Name, str, dict[str, Any]], None]
+
+
+class Runner:
+    """One runner on one task list.
+
+    finished  called with (name, state, report) after each publication
+    started   called with the name of each task that is started
+    say       called with messages for a person
+    wanted    chooses the tasks that this runner takes; None for all
+    """
+
+    def __init__(self, folder: TaskFolder, options: Options, finished: Finished | None = None,
+                 say: Callable[[str], None] | None = None, started: Callable[[Name], None] | None = None,
+                 wanted: Callable[[Name], bool] | None = None) -> None:
+        self.folder, self.options = folder, options
+        self.finished, self.say, self.started = finished, say or (lambda text: None), started
+        self.wanted = wanted
+        self.membership = Membership(folder)
+        self.name = self.membership.runner
+        self.keeper = Keeper(self.membership, self.tell)
+        self.brain = Brain(options.nprocesses, options.wait, options.grace, random.random)
+        self.window = TodoWindow(folder.fs, options.nprocesses, self._foreign, wanted)
+        self.journal = journal.Journal(folder.fs, self.name)
+        self.reason = ""
+        self.wakeup = Wakeup()
+        self._events: deque[ev.Event] = deque()
+        self._listed_at = self._listing_took = 0.0
+        self._restarts = 0
+        self._perform: dict[type[ev.Action], Callable[[Any], None]] = {
+            ev.Claim: self._claim, ev.Start: self._start, ev.Commit: self._commit, ev.Release: self._release,
+            ev.Stop: self._stop, ev.RecordLoss: self._record_loss, ev.Say: self._say, ev.Exit: self._exit}
+        self.pool = self._new_pool()
+
+    # -- from other threads and signal handlers --------------------------------------------
+
+    def tell(self, event: ev.Event) -> None:
+        """Give the loop an event."""
+        self._events.append(event)
+        self.wakeup.set()
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Work until the list is done or the runner is told to leave; returns why it left.
+
+        'done', 'drained' (first Ctrl-C), 'released' (second), 'terminated' (SIGTERM) or 'fenced'.
+        Raises ProcessError if the fork server does not start, OSError if the folder can't be reached at all.
+        """
+        server = self.pool.start()
+        try:
+            self.membership.register(server)
+            try:
+                self.keeper.look()              # what dead runners on this host left comes back first
+                self.keeper.start()
+                self._loop()
+            finally:
+                self.keeper.close()
+                self.pool.close()
+                self._leave()
+        finally:
+            self.pool.close()
+            self.wakeup.close()
+        return self.reason
+
+    def _loop(self) -> None:
+        self._handle(ev.Tick())
+        while not self.reason:
+            for slot, message in self.pool.poll(0.0 if self._events else self.brain.wait(time.monotonic())):
+                self._events.append(self._event(slot, message))
+            if not self._events:
+                self._events.append(ev.Tick())
+            while self._events and not self.reason:
+                self._handle(self._events.popleft())
+            if self.journal.due():
+                self.journal.flush()
+
+    def _handle(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Tick) and event is _SERVER_GONE:
+            self._restart()
+            return
+        actions = self.brain.handle(event, time.monotonic())
+        if len(actions) > 1:                    # first give the slot its next task, then publish the last one
+            actions.sort(key=_rank)
+        for action in actions:
+            self._perform[type(action)](action)
+
+    def _event(self, slot: int, message: Message) -> ev.Event:
+        """What a report of a slot means."""
+        if slot < 0:
+            return _SERVER_GONE
+        if "ready" in message:
+            return ev.SlotReady(slot)
+        if "guard_died" in message:
+            return ev.GuardDied(slot)
+        name = Name.parse(message.pop("name"))
+        assert name is not None
+        if message.get("gone"):
+            return ev.Vanished(slot, name)
+        if "fault" in message:
+            return ev.SlotFault(slot, name, message["fault"])
+        if message.get("released"):
+            return ev.Released(slot, name)
+        return self._ended(slot, name, message)
+
+    def _ended(self, slot: int, name: Name, report: Message) -> ev.Ended:
+        outcome, counts = report["outcome"], report.get("counts") or {}
+        if outcome == outcomes.RETURNED:
+            return ev.Ended(slot, name, outcome, False, 0, report)
+        limits = Limits.from_json(report.get("limits")).or_else(self.options.limits)
+        report["limits"] = limits.to_json()
+        failures = sum(n for o, n in counts.items() if o != outcomes.RETURNED)
+        return ev.Ended(slot, name, outcome, limits.allows_another(outcome, counts), failures, report)
+
+    # -- performing ------------------------------------------------------------------------
+
+    def _claim(self, action: ev.Claim) -> None:
+        try:
+            mine = self._next_claim()
+            others = mine is None and self._others_at_work()
+        except OSError as error:
+            self._events.append(ev.FolderFault(f"{error.strerror or error}: {error.filename or self.folder.fs.root}",
+                                               action.slot))
+            return
+        if mine is None:
+            self._events.append(ev.NothingToClaim(action.slot, others))
+        else:
+            self._handle(ev.Claimed(action.slot, mine))
+
+    def _next_claim(self) -> Name | None:
+        now = time.monotonic()
+        fresh = now - self._listed_at < max(RELIST_SECONDS, RELIST_SHARE * self._listing_took)
+        if not fresh:
+            self.window.forget()
+        listed = False
+        while True:
+            candidate = self.window.pop(self.keeper.crowded)
+            if candidate is None:
+                if listed:
+                    return None
+                listed = True
+                now = time.monotonic()
+                try:
+                    self.window.refill()
+                except FileNotFoundError:       # todo/ was removed: nothing to do, and not our business to make it
+                    return None
+                self._listed_at = time.monotonic()
+                self._listing_took = self._listed_at - now
+                continue
+            mine = self.folder.claim(candidate, self.name)
+            if mine is not None:
+                return mine
+
+    def _others_at_work(self) -> bool:
+        """Whether other runners hold tasks of interest: they may come back, so it is worth staying."""
+        return any(self.wanted is None or self.wanted(name)
+                   for runner, names in self.folder.claims().items() if runner != self.name for name in names)
+
+    def _start(self, action: ev.Start) -> None:
+        if self.started:
+            self.started(action.name)
+        self.pool.run(action.slot, f"{layout.DOING}/{self.name}/{action.name}")
+
+    def _commit(self, action: ev.Commit) -> None:
+        try:
+            published = self.folder.commit(action.name, self.name, action.state)
+        except OSError as error:
+            self._events.append(ev.Unmoved(action, f"{error.strerror or error}: {error.filename}"))
+            return
+        if not published:
+            self.say(f"{action.name} was taken over by another runner; this result is not published")
+            return
+        self.journal.add({"task": action.name.id, "state": action.state, **action.report})
+        if self.finished:
+            self.finished(action.name, action.state, action.report)
+
+    def _release(self, action: ev.Release) -> None:
+        try:
+            self.folder.release(action.name, self.name)
+        except OSError as error:
+            self._events.append(ev.Unmoved(action, f"{error.strerror or error}: {error.filename}"))
+            return
+        self.window.forget()
+        if action.report is not None:
+            self.journal.add({"task": action.name.id, "state": layout.TODO, **action.report})
+
+    def _stop(self, action: ev.Stop) -> None:
+        self.pool.release(action.slot, action.grace)
+
+    def _record_loss(self, action: ev.RecordLoss) -> None:
+        """The slot's guard was killed, and the task with it: write down what the guard can't."""
+        name, path = action.name, f"{layout.DOING}/{self.name}/{action.name}"
+        record: dict[str, Any] = {
+            "frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcomes.LOST,
+            "runner": self.name, "host": identity.hostname(), "ended": now_text(),
+            "message": "the guard of its slot was killed, and the task with it"}
+        try:
+            task = StoredTask.open(self.folder.fs, path, name)
+            written = task.result()             # it may have ended in time
+            if written is None:
+                attempts.write_attempt(self.folder.fs, path, name, record, b"",
+                                       self.folder.settings.force_results, cut=task.end)
+                task.attempts.append(record)
+        except (attempts.TakenOver, FileNotFoundError):
+            self._events.append(ev.Vanished(action.slot, name))
+            return
+        except OSError as error:
+            self._events.append(ev.SlotFault(action.slot, name, f"{error.strerror or error}: {path}"))
+            return
+        self._events.append(self._ended(action.slot, name, {
+            **(written or record), "counts": task.counts(), "limits": task.envelope.get("limits") or {}}))
+
+    def _say(self, action: ev.Say) -> None:
+        self.say(action.text)
+
+    def _exit(self, action: ev.Exit) -> None:
+        self.reason = action.reason
+
+    # -- the processes ---------------------------------------------------------------------
+
+    def _new_pool(self) -> Pool:
+        options, folder = self.options, self.folder
+        return Pool(Config(folder.fs.root, self.name, identity.hostname(), options.isolation, options.max_tasks,
+                           options.limits, folder.settings.force_results, options.path, list(options.preload),
+                           options.session), options.nprocesses, self.wakeup)
+
+    def _restart(self) -> None:
+        """The fork server was killed, and all guards with it: begin again with a new one."""
+        self._events = deque(e for e in self._events if e is not _SERVER_GONE)
+        self._restarts += 1
+        if self._restarts > MOST_RESTARTS:
+            raise ProcessError(f"the fork server was killed {self._restarts} times; is the machine out of memory?")
+        self.say("the fork server was killed; starting another")
+        old, self.pool = self.pool, self._new_pool()
+        for slot, message in old.poll(0.0):     # what it had still to say
+            if slot >= 0:
+                self._handle(self._event(slot, message))
+        old.close()
+        self.pool.start()
+        for slot in range(self.options.nprocesses):
+            self._handle(ev.GuardDied(slot))
+
+    def _leave(self) -> None:
+        """Sign off, merge the journal, and tidy up if nobody else is there."""
+        try:
+            for slot in range(self.options.nprocesses):
+                self.folder.fs.unlink(layout.output_file(self.name, slot))
+            self.journal.close()
+            self.membership.leave()
+            if not self.membership.peers():
+                journal.tidy(self.folder.fs)
+        except OSError as error:
+            self.say(f"could not sign off properly ({error}); the next runner cleans up")
+
+    def _foreign(self, name: str) -> None:
+        self.say(f"todo/{name} is not a task (its name does not end in .pkl); it is left alone")
+
+
+_SERVER_GONE = ev.Tick()
+_RANKS = {ev.Say: 0, ev.Claim: 1, ev.Start: 1}
+
+
+def _rank(action: ev.Action) -> int:
+    return _RANKS.get(type(action), 2)

@@ -1,0 +1,55 @@
+"""How a runner works: what `TaskList.run` and `runforrest run` can set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runforrest.errors import InvalidArgument
+from runforrest.model.limits import GRACE, Limits
+from runforrest.process.config import ISOLATIONS
+
+
+@dataclass
+class Options:
+    """Checked at once: a bad value raises InvalidArgument before anything runs.
+
+    nprocesses  slots: how many tasks run side by side
+    limits      what holds for tasks that say nothing of their own
+    isolation   'process': a fresh process per task; 'reuse': a slot's process runs many
+    max_tasks   with 'reuse', tasks after which the process is replaced; 0 for never
+    preload     modules to import once, before the first task
+    session     a dill session file to load before the first task, or ''
+    wait        stay when the list is done, for tasks to come
+    """
+
+    nprocesses: int = 4
+    limits: Limits = field(default_factory=Limits)
+    isolation: str = "process"
+    max_tasks: int = 0
+    preload: Sequence[str] = ()
+    session: str = ""
+    wait: bool = False
+    path: list[str] = field(default_factory=lambda: import_path())
+
+    def __post_init__(self) -> None:
+        for what, least in (("nprocesses", 1), ("max_tasks", 0)):
+            value = getattr(self, what)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidArgument(f"{what} must be a whole number, {least} or more, not {value!r}", argument=what)
+        if self.isolation not in ISOLATIONS:
+            raise InvalidArgument(f"isolation must be one of {', '.join(ISOLATIONS)}, not {self.isolation!r}",
+                                  argument="isolation")
+        if isinstance(self.preload, str) or not all(isinstance(m, str) for m in self.preload):
+            raise InvalidArgument(f"preload must be a list of module names, not {self.preload!r}", argument="preload")
+
+    @property
+    def grace(self) -> float:
+        return GRACE if self.limits.grace is None else self.limits.grace
+
+
+def import_path() -> list[str]:
+    """This process's import path, absolute, so that it means the same elsewhere."""
+    import os
+    return [os.path.abspath(p) for p in sys.path]

@@ -1,0 +1,230 @@
+"""`Run`: what `TaskList.run` returns; iterate over it, and the tasks that were in ``todo/`` get run."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import sys
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+from runforrest.errors import TimedOut
+from runforrest.folder import layout
+from runforrest.folder.leases import Membership
+from runforrest.folder.transitions import TaskFolder
+from runforrest.graph import Task
+from runforrest.logfile import Logfile
+from runforrest.model import events as ev
+from runforrest.model import outcomes
+from runforrest.model.names import Name
+from runforrest.results import load_task
+from runforrest.runner import Options, Runner
+from runforrest.runner.signals import forwarded
+
+BACKLOG = 10_000                   # finished tasks that may wait for the consumer before the runner pauses
+_MOST_SAID = 5.0                   # seconds that leaving may take when the interpreter ends
+
+
+class Snapshot:
+    """Which tasks were in ``todo/`` when `run` was called: eight bytes per task, however long its name."""
+
+    def __init__(self, folder: TaskFolder) -> None:
+        self._hashes = array("q", (hash(name.id) for name in folder.names(layout.TODO)))
+        order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
+        self._sorted = array("q", (self._hashes[i] for i in order))
+        self._places = array("L", order)
+        self.yielded = bytearray(len(order))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def place(self, name: Name) -> int | None:
+        """The task's place in the order of scheduling; None if it was not there."""
+        wanted = hash(name.id)
+        at = bisect_left(self._sorted, wanted)
+        return self._places[at] if at < len(self._sorted) and self._sorted[at] == wanted else None
+
+    def __contains__(self, name: Name) -> bool:
+        return self.place(name) is not None
+
+
+class Run:
+    """An iterable over finished tasks; its ``len`` is the number of tasks that were waiting when it was made.
+
+    Tasks run only while it is being iterated, in processes of their own; breaking out of the loop ends
+    them, and puts them back.  If other runners work on the same list, what they finished is yielded, too.
+    """
+
+    def __init__(self, folder: TaskFolder, options: Options, *, ordered: bool = False, save_session: bool = False,
+                 print_errors: bool = False, print_output: bool = False, logfile: Logfile | None = None) -> None:
+        self._folder, self._options, self._ordered = folder, options, ordered
+        self._save_session = save_session
+        self._print_errors, self._print_output, self._logfile = print_errors, print_output, logfile
+        Membership(folder).watch()         # what dead runners of this host held is waiting, too
+        self._snapshot: Snapshot | None = Snapshot(folder)
+
+    def __len__(self) -> int:
+        return len(self._snapshot) if self._snapshot is not None else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A session that is saved may hold a run; its copy is empty."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._snapshot = None
+
+    # -- iteration -----------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Task]:
+        """Start the slots and yield each task as it is finished (``ordered``: as it was scheduled).
+
+        First Ctrl-C: running tasks are finished and yielded, then KeyboardInterrupt.  Second: they are
+        ended and put back, and KeyboardInterrupt comes at once.
+        """
+        if self._snapshot is None:
+            return
+        session = self._dump_session() if self._save_session else ""
+        self._options.session = session
+        snapshot = self._snapshot
+        snapshot.yielded = bytearray(len(snapshot))
+        work = _Background(self._folder, self._options, snapshot, self._logfile, hold=not self._ordered)
+        with forwarded(work.runner, insistent=_raise_interrupt), contextlib.closing(work):
+            for name, state in self._in_order(work) if self._ordered else work.finished():
+                task = self._loaded(state, name)
+                if task is not None:
+                    yield task
+        if work.reason in ("drained", "released"):
+            raise KeyboardInterrupt
+        if work.reason == "terminated":
+            raise SystemExit(143)
+
+    def _in_order(self, work: _Background) -> Iterator[tuple[Name, str]]:
+        """Finished tasks, each held back until all before it have been yielded."""
+        assert self._snapshot is not None
+        early: dict[int, tuple[Name, str]] = {}
+        following = 0
+        for name, state in work.finished():
+            place = self._snapshot.place(name)
+            if place is None or place < following:
+                yield name, state               # tried again by hand
+                continue
+            early[place] = (name, state)
+            while following in early:
+                yield early.pop(following)
+                following += 1
+        yield from (early[place] for place in sorted(early))
+
+    def _loaded(self, state: str, name: Name) -> Task | None:
+        try:
+            task = load_task(self._folder.fs, state, name)
+        except FileNotFoundError:               # a person has moved it already
+            return None
+        attempt = task.attempts[-1] if task.attempts else None
+        if attempt is not None and self._print_output and attempt.output:
+            sys.stdout.write(attempt.output)
+            if attempt.log:
+                sys.stdout.write(f"[{attempt.output_bytes} bytes in all: {self._folder.fs.path(attempt.log)}]\n")
+            sys.stdout.flush()
+        if attempt is not None and self._print_errors and state == layout.FAIL:
+            print(f"Error in {name}: {attempt.traceback or attempt.message or repr(task.errorvalue)}", flush=True)
+        if self._logfile:
+            self._log(name, state, task)
+        return task
+
+    def _log(self, name: Name, state: str, task: Task) -> None:
+        assert self._logfile is not None
+        for attempt in task.attempts[-1:]:
+            if attempt.output:
+                self._logfile.event(str(name), "output", attempt.output)
+            if attempt.outcome in (outcomes.CRASHED, outcomes.LOST, outcomes.OUT_OF_MEMORY):
+                self._logfile.event(str(name), "lost contact", attempt.message)
+        if isinstance(task.errorvalue, TimedOut):
+            self._logfile.event(str(name), "autokilled")
+        self._logfile.event(str(name), state)
+
+    def _dump_session(self) -> str:
+        import dill
+        path = self._folder.fs.path(layout.SESSION)
+        temporary = self._folder.fs.path(f"{layout.TMP}/{layout.SESSION}.{os.getpid()}")
+        dill.dump_module(temporary)
+        os.replace(temporary, path)
+        return path
+
+
+class _Background:
+    """The runner in a thread of its own, so that slots stay busy whatever the consumer does."""
+
+    def __init__(self, folder: TaskFolder, options: Options, snapshot: Snapshot, logfile: Logfile | None,
+                 hold: bool) -> None:
+        self._folder, self._snapshot, self._hold = folder, snapshot, hold
+        self._queue: queue.SimpleQueue[tuple[Name, str] | BaseException | None] = queue.SimpleQueue()
+        self._held = False
+        self._ended = False
+        started = (lambda name: logfile.event(str(name), "start")) if logfile else None
+        self.runner = Runner(folder, options, self._finished, _say, started, snapshot.__contains__)
+        self.reason = ""
+        self._thread = threading.Thread(target=self._run, name="runforrest-runner", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def _run(self) -> None:
+        try:
+            self.reason = self.runner.run()
+            self._queue.put(None)
+        except BaseException as error:
+            self._queue.put(error)
+
+    def _finished(self, name: Name, state: str, report: dict[str, Any]) -> None:
+        self._queue.put((name, state))
+        if self._hold and not self._held and self._queue.qsize() > BACKLOG:
+            self._held = True
+            self.runner.tell(ev.Hold(True))
+
+    def finished(self) -> Iterator[tuple[Name, str]]:
+        """What this runner finished, as it comes; at the end what other runners finished of the same tasks."""
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                self._ended = True
+                raise item
+            if self._held and self._queue.qsize() < BACKLOG // 2:
+                self._held = False
+                self.runner.tell(ev.Hold(False))
+            place = self._snapshot.place(item[0])
+            if place is not None:
+                self._snapshot.yielded[place] = 1
+            yield item
+        self._ended = True
+        if self.reason == "done":
+            yield from self._of_others()
+
+    def _of_others(self) -> Iterator[tuple[Name, str]]:
+        if all(self._snapshot.yielded):
+            return
+        for state in (layout.DONE, layout.FAIL):
+            for name in self._folder.names(state):
+                place = self._snapshot.place(name)
+                if place is not None and not self._snapshot.yielded[place]:
+                    self._snapshot.yielded[place] = 1
+                    yield name, state
+
+    def close(self) -> None:
+        """End what runs and put it back, if it has not come to its end; wait for the runner to leave."""
+        if not self._ended:
+            self._ended = True
+            self.runner.tell(ev.Interrupt())
+            self.runner.tell(ev.Interrupt())
+        self._thread.join(_MOST_SAID + self.runner.options.grace)
+        atexit.unregister(self.close)
+
+
+def _say(text: str) -> None:
+    print(f"runforrest: {text}", file=sys.stderr, flush=True)
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt

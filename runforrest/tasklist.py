@@ -1,0 +1,284 @@
+"""`TaskList`: schedule deferred calls into a folder, run them, and look at what came out."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from runforrest import errors
+from runforrest.errors import InvalidArgument
+from runforrest.folder import cleaning, identity, layout, settings
+from runforrest.folder.fsio import FileOps
+from runforrest.folder.leases import Membership
+from runforrest.folder.transitions import TaskFolder
+from runforrest.graph import Task, defer, dumps, label
+from runforrest.logfile import Logfile
+from runforrest.model.limits import Limits
+from runforrest.model.names import MAX_PRIORITY
+from runforrest.results import load_task
+from runforrest.runner import Options
+from runforrest.runs import Run
+
+MOST_METADATA = 65536              # characters of metadata that the envelope repeats as JSON
+
+
+class TaskList:
+    """A list of tasks in a folder.
+
+    directory            the folder; made if it is missing
+    exist_ok             False: raise TaskListExists if the folder is there already
+    pre_clean            with ``exist_ok``, first remove all tasks that are in it
+    post_clean           remove everything when this object goes away
+    logfile              a file that gets a line for each event, and what the tasks print
+    noschedule_if_exist  if the folder is there already, keep everything as it is and let `schedule` do nothing
+    durability           what survives a power cut: 'none', 'calls', 'normal' or 'full' (see docs/guarantees.md)
+    trust                run tasks from a folder that other users may write to
+
+    Raises TaskListExists, NotATaskList, FormatVersionError, UntrustedFolder, TaskListInUse.
+    The first six are RunForrest's, with its defaults.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], exist_ok: bool = False, pre_clean: bool = True,
+                 post_clean: bool = False, logfile: str | os.PathLike[str] | None = None,
+                 noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False) -> None:
+        self._post_clean = False           # until the list is known to be ours
+        settings.check_durability(durability)
+        self._fs = FileOps(directory)
+        self._logfile = Logfile(logfile) if logfile is not None else None
+        self._trust = trust
+        self._constants: dict[str, Any] = {}
+        exists = os.path.isdir(self._fs.root) and bool(os.listdir(self._fs.root))
+        if os.path.exists(self._fs.root) and not os.path.isdir(self._fs.root):
+            raise errors.NotATaskList(f"{self._fs.root} is a file, not a folder", directory=self._fs.root)
+        self._noschedule = False
+        if exists:
+            if not (exist_ok or noschedule_if_exist):
+                raise errors.TaskListExists(
+                    f"TaskList directory {directory} already exists; exist_ok=True uses it, with pre_clean=False it "
+                    f"keeps the tasks in it", directory=self._fs.root)
+            settings.open_list(self._fs, trust)
+            self._noschedule = noschedule_if_exist and not self._was_interrupted()
+            if not noschedule_if_exist and pre_clean:
+                self._refuse_if_in_use()
+                cleaning.clean(self._fs, keep_folders=True)
+        self._folder = TaskFolder(self._fs, settings.create(self._fs, durability))
+        if noschedule_if_exist and not self._noschedule:
+            self._mark_scheduling()
+        self._post_clean = post_clean
+
+    @property
+    def directory(self) -> str:
+        """The folder, as an absolute path."""
+        return self._fs.root
+
+    # -- schedule ------------------------------------------------------------------------
+
+    def schedule(self, task: Task | Callable[..., Any], metadata: Any = None, *, name: str | None = None,
+                 priority: int = 0, timeout: float | None = None, grace: float | None = None,
+                 memory: int | None = None, retries: int | Mapping[str, int] | None = None,
+                 crash_limit: int | None = None, backoff: float | None = None,
+                 env: Mapping[str, str | None] | None = None, cwd: str | os.PathLike[str] | None = None) -> str:
+        """Put a task into ``todo/``.
+
+        task        a deferred call; a bare function is deferred without arguments
+        metadata    anything picklable, kept with the task: ``task.metadata``
+        name        what to call it in file names and listings; the function's name if left out
+        priority    -499 to 499; higher is sooner
+        timeout, grace, memory, retries, crash_limit, backoff
+                    limits of this task (seconds, bytes): see `runforrest.model.limits.Limits`
+        env         environment variables to set for it; None removes one
+        cwd         the folder to run it in; if left out, the current one where it exists
+
+        Returns the task's id, with which its file names begin ('' if ``noschedule_if_exist`` applies).
+        Raises UnpicklableError, which names what can't be pickled, and InvalidArgument; then nothing was scheduled.
+        """
+        limits = Limits(timeout, grace, memory, retries, crash_limit, backoff)
+        _check_schedule(priority, name, env)
+        if not isinstance(task, Task):
+            if not callable(task):
+                raise errors.DeferredError(f"schedule takes a task, as from defer(…), not {type(task).__name__} "
+                                           f"{task!r:.60}; defer({task!r:.60}) makes one")
+            task = defer(task)
+        if self._noschedule:
+            return ""
+        task.__dict__.update(errorvalue=None, returnvalue=None, metadata=metadata)
+        call, serializer = dumps(task)
+        what = label(task)
+        id = self._folder.new_id(priority, name or what)
+        envelope = {
+            "frame": "envelope", "version": 1, "id": id, "name": name or "", "label": what,
+            "scheduled": settings.now_text(), **self._constant_part(), "serializer": serializer, "cwd": os.getcwd()}
+        if cwd is not None:
+            envelope["chdir"] = os.path.abspath(os.fspath(cwd))
+        for key, value in (("priority", priority), ("limits", limits.to_json()), ("env", dict(env or {})),
+                           ("metadata", _as_json(metadata))):
+            if value:
+                envelope[key] = value
+        try:
+            scheduled = self._folder.schedule(id, call, envelope)
+        except FileNotFoundError:              # cleaned, or removed by a person
+            settings.create(self._fs, self._folder.settings.durability)
+            scheduled = self._folder.schedule(id, call, envelope)
+        if self._logfile:
+            self._logfile.event(str(scheduled), "schedule")
+        return id
+
+    def flush(self) -> None:
+        """Force what was scheduled so far to disk, so that it survives a power cut; `run` does it, too."""
+        self._folder.force()
+
+    def _constant_part(self) -> dict[str, Any]:
+        """What is the same in all envelopes of this process."""
+        path = [os.path.abspath(p) for p in sys.path]
+        if self._constants.get("path") != path or self._constants.get("pid") != os.getpid():
+            try:
+                dill = version("dill")
+            except PackageNotFoundError:
+                dill = ""
+            self._constants = {"host": identity.hostname(), "pid": os.getpid(), "user": _user(),
+                               "python": platform.python_version(), "dill": dill, "path": path}
+        return self._constants
+
+    # -- run -----------------------------------------------------------------------------
+
+    def run(self, nprocesses: int = 4, print_errors: bool = False, save_session: bool = False,
+            autokill: float | None = None, *, ordered: bool = False, isolation: str = "process",
+            max_tasks: int = 0, preload: Sequence[str] = (), grace: float | None = None, memory: int | None = None,
+            retries: int | Mapping[str, int] | None = None, crash_limit: int | None = None,
+            print_output: bool | None = None) -> Run:
+        """Run what is in ``todo/`` now; iterate over the result to get the finished tasks.
+
+        nprocesses    how many tasks run side by side
+        print_errors  print the traceback of each task that failed
+        save_session  give all variables of this session to the tasks (`dill.dump_module`)
+        autokill      seconds after which a task is ended, with everything it started
+        ordered       yield in the order of scheduling, instead of as they finish
+        isolation     'process': a fresh process per task; 'reuse': a process runs many, at most ``max_tasks``
+        preload       modules to import once instead of in each task
+        grace, memory, retries, crash_limit
+                      as in `schedule`, for tasks that were scheduled without
+        print_output  print what the tasks print, as they finish; by default if there is no logfile
+
+        Nothing starts before the first task is asked for.  Raises InvalidArgument at once.
+        """
+        options = Options(nprocesses, Limits(autokill, grace, memory, retries, crash_limit), isolation, max_tasks,
+                          preload)
+        settings.open_list(self._fs, self._trust)
+        self._folder.force()
+        self._fs.unlink(layout.SCHEDULING)
+        if print_output is None:
+            print_output = self._logfile is None
+        return Run(self._folder, options, ordered=ordered, save_session=save_session, print_errors=print_errors,
+                   print_output=print_output, logfile=self._logfile)
+
+    # -- look ----------------------------------------------------------------------------
+
+    def todo_tasks(self) -> Iterator[Task]:
+        """The tasks in ``todo/``, in the order in which they will be started."""
+        return self._tasks(layout.TODO)
+
+    def done_tasks(self) -> Iterator[Task]:
+        """The tasks in ``done/``, in the order of scheduling."""
+        return self._tasks(layout.DONE)
+
+    def fail_tasks(self) -> Iterator[Task]:
+        """The tasks in ``fail/``, in the order of scheduling."""
+        return self._tasks(layout.FAIL)
+
+    def _tasks(self, state: str) -> Iterator[Task]:
+        settings.open_list(self._fs, self._trust)
+        for name in self._folder.names(state):
+            try:
+                yield load_task(self._fs, state, name)
+            except FileNotFoundError:          # moved meanwhile
+                continue
+
+    # -- clean ---------------------------------------------------------------------------
+
+    def clean(self, clean_todo: bool = True, clean_done: bool = True, clean_fail: bool = True) -> None:
+        """Remove the tasks in these states; with all three, the session and the folder, too.
+
+        Foreign files stay, and the folder with them.  Raises TaskListInUse while runners are at work.
+        """
+        states = [state for state, wanted in ((layout.TODO, clean_todo), (layout.DONE, clean_done),
+                                              (layout.FAIL, clean_fail)) if wanted]
+        if os.path.isdir(self._fs.root):
+            self._refuse_if_in_use()
+            cleaning.clean(self._fs, states, keep_folders=len(states) < 3)
+
+    def _refuse_if_in_use(self) -> None:
+        membership = Membership(TaskFolder(self._fs, settings.open_list(self._fs)))
+        alive = membership.alive()
+        if alive:
+            raise errors.TaskListInUse(
+                f"{self._fs.root} is being worked on by {', '.join(alive)}; stop {'it' if len(alive) == 1 else 'them'} "
+                f"first, or use another folder", directory=self._fs.root, runners=alive)
+
+    # -- a list that was only half scheduled ---------------------------------------------
+
+    def _mark_scheduling(self) -> None:
+        self._fs.unlink(layout.SCHEDULING)
+        self._fs.create(layout.SCHEDULING, [json.dumps(identity.identity()).encode()])
+
+    def _was_interrupted(self) -> bool:
+        """Whether the process that first filled this list died before its first `run`: then begin anew."""
+        try:
+            found = json.loads(self._fs.read(layout.SCHEDULING))
+        except (OSError, ValueError):
+            return False
+        if identity.verdict(found, identity.is_local(self._fs.root)) != "dead":
+            return False
+        cleaning.clean(self._fs, [layout.TODO], keep_folders=True)
+        return True
+
+    def __del__(self) -> None:
+        if getattr(self, "_post_clean", False):
+            try:
+                self.clean()
+            except Exception:       # at the end of the interpreter half of everything may be gone
+                pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A session that is saved may hold the list; its copy must not clean up."""
+        return {"directory": self._fs.root, "trust": self._trust}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._post_clean = False
+        self._fs = FileOps(state["directory"])
+        self._trust, self._logfile, self._noschedule, self._constants = state["trust"], None, False, {}
+        self._folder = TaskFolder(self._fs, settings.Settings())
+
+    def __repr__(self) -> str:
+        return f"TaskList({self._fs.root!r})"
+
+
+def _check_schedule(priority: int, name: str | None, env: Mapping[str, str | None] | None) -> None:
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
+        raise InvalidArgument(f"priority must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, "
+                              f"not {priority!r}", argument="priority")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InvalidArgument(f"name must be a text, not {name!r}", argument="name")
+    for key, value in (env or {}).items():
+        if not isinstance(key, str) or not isinstance(value, (str, type(None))) or "=" in key or "\0" in key:
+            raise InvalidArgument(f"env must map names to texts, not {key!r} to {value!r}", argument="env")
+
+
+def _as_json(metadata: Any) -> Any:
+    """The metadata as far as JSON can say it, for readers that must not unpickle."""
+    if metadata is None:
+        return None
+    text = json.dumps(metadata, default=repr, skipkeys=True)
+    return json.loads(text) if len(text) <= MOST_METADATA else text[:MOST_METADATA]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return str(os.getuid())

@@ -1,0 +1,91 @@
+"""Fixtures of all tests, and the check that the session leaves no process behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Inherited by every program that a test starts, so that it is found wherever it has gone:
+# also when its parent is dead and it has made a session of its own.
+MARK = "RUNFORREST_TEST_SESSION"
+os.environ[MARK] = uuid.uuid4().hex
+
+DYING_SECONDS = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes many seconds; left out by -m 'not slow'")
+
+
+@pytest.fixture
+def tasklist_dir(tmp_path: Path) -> Path:
+    """A path that does not exist yet, in a folder that is this user's alone."""
+    private = tmp_path / "private"
+    private.mkdir()
+    private.chmod(0o700)
+    return private / "tasks"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """After the last test, no process that a test has started may be alive, nor wait to be reaped."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    gc.collect()  # a Popen that nobody waited for is handed to subprocess, which reaps it …
+    deadline = time.monotonic() + DYING_SECONDS
+    while (left := _processes() - before) and time.monotonic() < deadline:
+        subprocess._cleanup()  # … whenever it starts the next one, or here
+        time.sleep(0.05)
+    if left:
+        descriptions = sorted(_describe(process) for process in left)
+        for process in left:
+            _kill(process)
+        message = "\n  ".join(["the tests have left processes (killed now):", *descriptions])
+        pytest.fail(message, pytrace=False)
+
+
+def _processes() -> set[psutil.Process]:
+    own = psutil.Process()
+    found = set(own.children(recursive=True))
+    found.update(process for process in psutil.process_iter() if _is_marked(process))
+    return {process for process in found if process != own and not _is_resource_tracker(process)}
+
+
+def _is_marked(process: psutil.Process) -> bool:
+    try:
+        return process.environ().get(MARK) == os.environ[MARK]
+    except (psutil.Error, OSError):  # gone, a zombie, or another user's
+        return False
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    """multiprocessing (and joblib) keep this one, on purpose, until the interpreter exits."""
+    try:
+        return any("resource_tracker" in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        text = f"{process.pid} (parent {process.ppid()}, {process.status()}): {process.name()}"
+        return f"{text}: {' '.join(process.cmdline())}"
+    except psutil.ZombieProcess:  # which has no command line any more
+        return text
+    except psutil.Error as error:
+        return f"{process.pid}: {error}"
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.Error:
+        pass
