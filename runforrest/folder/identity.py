@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 
 #: filesystems that only one machine mounts: who wrote here before the last boot is dead
-LOCAL_TYPES = frozenset("ext2 ext3 ext4 xfs btrfs zfs tmpfs ramfs overlay f2fs jfs apfs hfs".split())
+LOCAL_TYPES = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "jfs",
+                         "apfs", "hfs"))
 
 
 def hostname() -> str:

@@ -224,7 +224,8 @@ class _Bits(Flag):
     A = 1
 
 
-_ENUM_INTERNALS = {*vars(_Plain), *vars(_Bits), "__new__", "__module__", "__qualname__"} - {"__doc__", "A"}
+_GIVEN_BY_PYTHON = {"__new__", "__module__", "__qualname__", "__dict__", "__weakref__"}
+_ENUM_INTERNALS = {*vars(_Plain), *vars(_Bits), *_GIVEN_BY_PYTHON} - {"__doc__", "A"}
 
 
 def _is_of_enum(value: Any) -> bool:

@@ -99,9 +99,13 @@ def trial(obj: Any) -> Exception | None:
 
 
 def join(path: str, step: str) -> str:
+    """``argument 'x' of f``, then ``, in [0]``, then further steps without a comma."""
     if not path:
-        return step
-    text = path + step if " of " in path and ", in " in path else f"{path}, in {step}"
+        text = f"the value, in {step}" if step[0] in ".[" else step
+    elif step[0] in ".[" and ", in " in path:
+        text = path + step
+    else:
+        text = f"{path}, in {step}"
     return text if len(text) <= 4 * MAX_TEXT else text[: 2 * MAX_TEXT] + "..." + text[-MAX_TEXT:]
 
 
@@ -189,11 +193,11 @@ def _step(node: Node, index: int) -> str:
         return f"[{index}]"
     if node.kind == DICT:
         half = len(node.operands) // 2
-        return " a key" if index < half else f"[{_short(node.operands[index - half])}]"
+        return "a key" if index < half else f"[{_short(node.operands[index - half])}]"
     if node.kind == OBJECT:
         _, names, slots = node.rest
         return f".{[*names, *slots][index]}"
-    return " an element" if node.kind == SET else f"[{index}]"
+    return "an element" if node.kind == SET else f"[{index}]"
 
 
 def _parts_of_function(fun: Any) -> Iterator[tuple[str, Any]]:
@@ -228,7 +232,7 @@ def _parts_of_object(obj: Any) -> Iterator[tuple[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if isinstance(name, str) and hasattr(obj, name):
                 yield f".{name}", getattr(obj, name)
-    yield from ((" its class", type(obj)),) if type(obj).__module__ != "builtins" else ()
+    yield from (("its class", type(obj)),) if type(obj).__module__ != "builtins" else ()
 
 
 # -- words -----------------------------------------------------------------------------------

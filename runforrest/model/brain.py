@@ -43,7 +43,7 @@ class Brain:
         self.wait_for_more, self.grace, self.jitter = wait_for_more, grace, jitter
         self.mode = RUNNING
         self.reason = "done"
-        self.held: list[tuple[float, int, ev.Release | ev.Commit]] = []     # moves to be made later
+        self.held: list[tuple[float, int, ev.Release | ev.Commit]] = []    # moves to be made later
         self._order = 0
         self._look_at = 0.0                # when todo/ may be looked at again
         self._idle = IDLE_LEAST
@@ -56,8 +56,8 @@ class Brain:
             ev.Tick: self._tick, ev.SlotReady: self._slot_ready, ev.Claimed: self._claimed,
             ev.NothingToClaim: self._nothing, ev.Ended: self._ended, ev.Released: self._released,
             ev.Vanished: self._vanished, ev.SlotFault: self._slot_fault, ev.GuardDied: self._guard_died,
-            ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work, ev.Interrupt: self._interrupt,
-            ev.Terminate: self._terminate, ev.Fenced: self._fenced, ev.Hold: self._hold}
+            ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work,
+            ev.Interrupt: self._interrupt, ev.Terminate: self._terminate, ev.Fenced: self._fenced, ev.Hold: self._hold}
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """What to do about this event, in this order."""

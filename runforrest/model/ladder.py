@@ -12,7 +12,7 @@ REKILL = 1.0                       # seconds until KILL is repeated, for what wa
 class Ladder:
     """One attempt's way down.  Times are seconds on a monotonic clock."""
 
-    __slots__ = ("deadline", "grace", "reason", "_kill_at", "_termed")
+    __slots__ = ("_kill_at", "_termed", "deadline", "grace", "reason")
 
     def __init__(self, deadline: float | None, grace: float) -> None:
         self.deadline, self.grace = deadline, grace

@@ -11,7 +11,6 @@ import time
 from runforrest import errors, graph
 from runforrest.folder import attempts, layout
 from runforrest.model import outcomes
-from runforrest.model.names import Name
 from runforrest.process import page as pages
 from runforrest.process import system
 
@@ -130,12 +129,12 @@ class Child:
         except BaseException as error:
             self._stop_if_stray()
             record["runtime"] = time.perf_counter() - begun
-            self.page.deadline = None
+            self.page.state = pages.WRITING
             outcome = outcomes.OUT_OF_MEMORY if isinstance(error, MemoryError) else outcomes.RAISED
             return self._failed(record, outcome, error)
         self._stop_if_stray()
         record["runtime"] = time.perf_counter() - begun
-        self.page.deadline = None
+        self.page.state = pages.WRITING
         try:
             payload, _ = graph.dumps(value)
         except BaseException as error:

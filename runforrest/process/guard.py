@@ -147,12 +147,12 @@ class Guard:
         limits = Limits.from_json(task.envelope.get("limits")).or_else(self.config.limits)
         now = time.monotonic()
         self.page.state = pages.LOADING
-        self.page.deadline = None if limits.timeout is None else now + limits.timeout
+        enforce(self.page, limits)
         guard = os.getpid()
         child = os.fork()
         if child == 0:
             self._in_fresh_child(guard, path, task, call, problem)
-        status, usage, ladder = self._supervise(child, limits)
+        status, usage, ladder = self._supervise(child)
         self._settle(path, name, now, status, usage, ladder)
 
     def _in_fresh_child(self, guard: int, path: str, task: StoredTask, call: bytes | None, problem: str) -> None:
@@ -188,35 +188,21 @@ class Guard:
                 flush_output()
                 os._exit(code)
         now = time.monotonic()
-        status, usage, ladder = self._supervise(child, self.config.limits)
+        status, usage, ladder = self._supervise(child)
         if self.page.state != pages.IDLE:
             path = self.page.current()["path"]
             self._settle(path, _name_of(path), now, status, usage, ladder)
 
     # -- watching ------------------------------------------------------------------------
 
-    def _supervise(self, child: int, limits: Limits) -> tuple[int, resource.struct_rusage, Ladder]:
+    def _supervise(self, child: int) -> tuple[int, resource.struct_rusage, Ladder]:
         """Wait for the child to end, or see to it; then end whatever it left behind."""
-        grace = GRACE if limits.grace is None else limits.grace
-        ladder = Ladder(None, grace)
+        ladder = Ladder(None, GRACE)
         while True:
             found = self._reap(child)
             if found is not None:
                 break
-            now = time.monotonic()
-            ladder.deadline = self.page.deadline
-            if self.page.state >= pages.WRITING and ladder.reason != RELEASED:
-                ladder.deadline = None                  # it has its result: no time limit on a slow disk
-            if limits.memory is not None and not ladder.reason and self._memory_of(child) > limits.memory:
-                ladder.end(outcomes.OUT_OF_MEMORY, now, 0.0)
-            step = ladder.due(now)
-            if step == TERM:
-                system.terminate_tree(child)
-            elif step == KILL:
-                system.kill_tree(child)
-            wait = ladder.wait(time.monotonic())
-            if limits.memory is not None and not ladder.reason:
-                wait = MEMORY_SECONDS if wait is None else min(wait, MEMORY_SECONDS)
+            wait = self._step(child, ladder)
             try:
                 for order in self._wait(wait):
                     self._end_on(order, ladder)
@@ -225,6 +211,24 @@ class Guard:
                 raise
         self._sweep()
         return (*found, ladder)
+
+    def _step(self, child: int, ladder: Ladder) -> float | None:
+        """Enforce the limits that stand on the page; returns the seconds until the next look."""
+        now = time.monotonic()
+        deadline, ladder.grace, memory = self.page.limits()
+        if self.page.state >= pages.WRITING:            # it has its result: no limit while it writes
+            deadline = memory = None
+        ladder.deadline = deadline
+        watched = memory is not None and not ladder.reason
+        if memory is not None and watched and self._memory_of(child) > memory:
+            ladder.end(outcomes.OUT_OF_MEMORY, now, 0.0)
+        step = ladder.due(now)
+        if step == TERM:
+            system.terminate_tree(child)
+        elif step == KILL:
+            system.kill_tree(child)
+        wait = ladder.wait(time.monotonic())
+        return min(MEMORY_SECONDS, wait or MEMORY_SECONDS) if watched else wait
 
     def _end_on(self, order: dict[str, Any], ladder: Ladder) -> None:
         if order["do"] == "release":
@@ -361,6 +365,12 @@ def load(fs: FileOps, path: str, name: Name) -> tuple[StoredTask, bytes | None, 
             return StoredTask(name, [], 0), None, "it is a folder, not a file"
     finally:
         os.close(fd)
+
+
+def enforce(page: Page, limits: Limits) -> None:
+    """Put the limits of an attempt that starts now onto the page."""
+    page.limit(None if limits.timeout is None else time.monotonic() + limits.timeout,
+               GRACE if limits.grace is None else limits.grace, limits.memory)
 
 
 def _explain(outcome: str, signum: int | None, code: int | None, task: StoredTask, defaults: Limits) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 IDLE, LOADING, RUNNING, WRITING, COMPLETE = range(5)
 SIZE = 8192
-_STATE, _DEADLINE, _CURRENT, _SUMMARY = 0, 8, 64, 2048
-_double = struct.Struct("<d")
+_STATE, _LIMITS, _CURRENT, _SUMMARY = 0, 8, 64, 2048
+_limits = struct.Struct("<ddd")
 _length = struct.Struct("<I")
 
 
@@ -39,15 +39,13 @@ class Page:
     def state(self, state: int) -> None:
         self._map[_STATE] = state
 
-    @property
-    def deadline(self) -> float | None:
-        """When the current attempt must have ended, on the monotonic clock."""
-        found: float = _double.unpack_from(self._map, _DEADLINE)[0]
-        return found or None
+    def limit(self, deadline: float | None, grace: float, memory: int | None) -> None:
+        """What the guard enforces: the end on the monotonic clock, seconds from TERM to KILL, bytes."""
+        _limits.pack_into(self._map, _LIMITS, deadline or 0.0, grace, memory or 0)
 
-    @deadline.setter
-    def deadline(self, deadline: float | None) -> None:
-        _double.pack_into(self._map, _DEADLINE, deadline or 0.0)
+    def limits(self) -> tuple[float | None, float, int | None]:
+        deadline, grace, memory = _limits.unpack_from(self._map, _LIMITS)
+        return deadline or None, grace, int(memory) or None
 
     def begin(self, current: dict[str, Any]) -> None:
         """What is about to run (for a child that runs many)."""

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 
 from runforrest.folder import attempts, layout
 from runforrest.folder.fsio import FileOps
@@ -17,7 +16,7 @@ from runforrest.process import page as pages
 from runforrest.process import system
 from runforrest.process.child import Child
 from runforrest.process.config import Config
-from runforrest.process.guard import load
+from runforrest.process.guard import enforce, load
 from runforrest.process.output import Output
 from runforrest.process.page import Page
 
@@ -62,9 +61,9 @@ def _one(child: Child, file: str, name: Name, guard: int) -> dict[str, object]:
     except OSError as error:
         return {"fault": f"{error.strerror or error}: {file}", "gone": isinstance(error, FileNotFoundError)}
     limits = Limits.from_json(task.envelope.get("limits")).or_else(child.config.limits)
-    if limits.timeout is not None:
-        child.page.deadline = time.monotonic() + limits.timeout
-        os.kill(guard, signal.SIGUSR1)          # so that it looks at the deadline
+    if limits.timeout is not None or limits.memory is not None:
+        enforce(child.page, limits)
+        os.kill(guard, signal.SIGUSR1)          # so that it looks at them
     try:
         summary = child.attempt(file, task, call, problem)
     except attempts.TakenOver:

@@ -109,7 +109,7 @@ class Runner:
             self._restart()
             return
         actions = self.brain.handle(event, time.monotonic())
-        if len(actions) > 1:                    # first give the slot its next task, then publish the last one
+        if len(actions) > 1:                    # first the slot gets its next task, then the last one is published
             actions.sort(key=_rank)
         for action in actions:
             self._perform[type(action)](action)
@@ -286,8 +286,7 @@ class Runner:
 
 
 _SERVER_GONE = ev.Tick()
-_RANKS = {ev.Say: 0, ev.Claim: 1, ev.Start: 1}
 
 
-def _rank(action: ev.Action) -> int:
-    return _RANKS.get(type(action), 2)
+def _rank(action: ev.Action) -> bool:
+    return isinstance(action, ev.Commit)
