@@ -11,7 +11,7 @@ from typing import Any
 
 from runforrest import errors
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.stored import StoredTask, payload_of
+from runforrest.folder.stored import StoredTask, side_payload
 from runforrest.graph import Task, defer
 from runforrest.model import outcomes
 from runforrest.model.names import Name
@@ -30,8 +30,7 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
     What can't be loaded is told in ``errorvalue``; the task is then a stand-in.  Raises FileNotFoundError
     if the file is gone.
     """
-    path = f"{state}/{name}"
-    stored, call = _read(fs, path, name)
+    stored, call, payload = _read(fs, f"{state}/{name}", name)
     problem: BaseException | None = None
     loaded: Any = None
     if isinstance(call, ValueError):
@@ -47,51 +46,60 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
     extras.update(returnvalue=None, errorvalue=None, runtime=None,
                   attempts=[Attempt.from_json(record) for record in stored.attempts],
                   scheduled=Envelope.from_json({"id": name.id, **stored.envelope}))
-    if state in ("done", "fail"):
-        _add_result(fs, path, stored, extras, problem)
-    elif problem is not None:
+    record = stored.result()
+    if state in ("done", "fail") and record is not None:
+        extras["runtime"] = record.get("runtime")
+        extras["returnvalue"], extras["errorvalue"] = _ending(record, payload)
+    elif state in ("done", "fail") and problem is None:
+        problem = errors.Lost(f"{state}/{name} has no result of the attempt in its name; `runforrest retry` "
+                              f"runs it again")
+    if extras["errorvalue"] is None and (record is None or state == "todo"):
         extras["errorvalue"] = problem
     return task
 
 
-def _read(fs: FileOps, path: str, name: Name) -> tuple[StoredTask, bytes | ValueError]:
-    fd = fs.open_read(path)
+def _read(fs: FileOps, path: str, name: Name) -> tuple[StoredTask, bytes | ValueError, bytes | None]:
+    """(what the file holds, the pickled call, the pickled value or exception)."""
+    call: bytes | ValueError
+    stored, payload = StoredTask(name, [], 0), None
     try:
-        stored = StoredTask.read(fd, name)
+        fd = fs.open_read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:               # a link, a file that we may not read: what is beside it tells why
+        call = ValueError(f"the file can't be opened: {error.strerror}")
+    else:
         try:
-            call: bytes | ValueError = stored.call(fd)
+            stored = StoredTask.read(fd, name)
+            payload = stored.payload(fd)
+            call = stored.call(fd)
+        except IsADirectoryError as error:
+            call = ValueError(f"the file can't be read: {error.strerror}")
         except ValueError as error:
             call = error
-    finally:
-        os.close(fd)
+        finally:
+            os.close(fd)
     if name.lost or not stored.has_result():
-        stored = StoredTask.open(fs, path, name)
-    return stored, call
+        stored.add_side_records(fs)
+        payload = side_payload(fs, name)
+    return stored, call, payload
 
 
-def _add_result(fs: FileOps, path: str, stored: StoredTask, extras: dict[str, Any],
-                problem: BaseException | None) -> None:
-    record = stored.result()
-    if record is None:
-        extras["errorvalue"] = problem or errors.Lost(
-            f"{path} has no result of the attempt in its name; `runforrest retry` runs it again")
-        return
-    extras["runtime"] = record.get("runtime")
-    found = payload_of(fs, path, stored.name) if record.get("payload") else None
+def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseException | None]:
+    """(returnvalue, errorvalue) of an ended attempt."""
     value: Any = None
-    if found is not None:
+    if record.get("payload"):
+        if payload is None:
+            return None, errors.Unloadable("the result in the file is damaged; `runforrest retry` runs it again")
         try:
-            value = pickle.loads(found[1])
+            value = pickle.loads(payload)
         except Exception as error:
-            problem = errors.Unloadable(f"the result can't be unpickled here: {type(error).__name__}: {error}")
-            extras["errorvalue"] = problem
-            return
+            return None, errors.Unloadable(f"the result can't be unpickled here: {type(error).__name__}: {error}")
     if record["outcome"] == outcomes.RETURNED:
-        extras["returnvalue"] = value
-        return
+        return value, None
     if not isinstance(value, BaseException):
         kind = _ERRORS.get(record["outcome"], errors.Crashed)
         value = kind(record.get("message") or record["outcome"], attempt=Attempt.from_json(record))
     if record.get("traceback") and value.__cause__ is None:
         value.__cause__ = errors.RemoteTraceback(record["traceback"])
-    extras["errorvalue"] = value
+    return None, value

@@ -65,7 +65,7 @@ class Run:
         self._folder, self._options, self._ordered = folder, options, ordered
         self._save_session = save_session
         self._print_errors, self._print_output, self._logfile = print_errors, print_output, logfile
-        Membership(folder).watch()         # what dead runners of this host held is waiting, too
+        Membership(folder).recover()       # what dead runners of this host held is waiting, too
         self._snapshot: Snapshot | None = Snapshot(folder)
 
     def __len__(self) -> int:

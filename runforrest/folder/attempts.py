@@ -54,7 +54,7 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: b
             if error.errno not in NOT_APPENDABLE:
                 raise
     try:
-        fs.create(f"{layout.TRIES}/{name.side()}", chunks, force)
+        create_internal(fs, layout.TRIES, name.side(), chunks, force)
     except FileExistsError:     # an attempt to write it that failed half way: the name is ours alone
         fs.unlink(f"{layout.TRIES}/{name.side()}")
         fs.create(f"{layout.TRIES}/{name.side()}", chunks, force)
@@ -65,6 +65,19 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: b
 def keep_duplicate(fs: FileOps, name: Name, record: Record, chunks: list[bytes]) -> None:
     """A result that came too late is kept for inspection; nothing is published."""
     try:
-        fs.create(f"{layout.DUP}/{name.side()[:-4]}.{record.get('runner', 'unknown')}.{new_tag()}", chunks)
+        create_internal(fs, layout.DUP, f"{name.side()[:-4]}.{record.get('runner', 'unknown')}.{new_tag()}", chunks)
     except OSError:             # only for a person to look at; the task itself is with its new owner
         pass
+
+
+def create_internal(fs: FileOps, folder: str, file: str, chunks: list[bytes], force: bool = False) -> None:
+    """Create a file in an internal folder, which a leaving runner may just have tidied away."""
+    try:
+        fs.create(f"{folder}/{file}", chunks, force)
+    except FileNotFoundError:
+        for missing in (layout.INTERNAL, folder):
+            try:
+                fs.mkdir(missing)
+            except FileExistsError:
+                pass
+        fs.create(f"{folder}/{file}", chunks, force)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
-from runforrest.model.names import Name
+from runforrest.model.names import SUFFIX, Name
 
 STATES = (layout.TODO, layout.DONE, layout.FAIL)
 
@@ -37,8 +37,12 @@ def clean(fs: FileOps, states: Sequence[str] = STATES, keep_folders: bool = Fals
 
 def _clean_folder(fs: FileOps, folder: str) -> None:
     for entry in _listed(fs, folder):
-        stem = entry[:-4] + ".pkl" if entry.endswith(".log") else entry
-        if Name.parse(stem) is not None:
+        if entry.endswith(".log"):          # of an attempt; any other log is not ours
+            name = Name.parse(entry[:-4] + SUFFIX)
+            ours = name is not None and name.tries > 0
+        else:
+            ours = Name.parse(entry) is not None
+        if ours:
             _unlink(fs, f"{folder}/{entry}")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HOOK_VARIABLE = "RUNFORREST_FSIO_HOOK"
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 CHUNK = 1 << 26                    # bytes given to one write call
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class FileOps:
@@ -82,14 +83,23 @@ class FileOps:
                     yield entry.name
 
     def exists(self, name: str) -> bool:
-        """Whether the server has the name: opening its folder first makes an NFS client ask."""
+        """Whether the server has the name: opening its folder first makes an NFS client ask.
+
+        Raises OSError if it can't be told: a server in trouble must not read as 'somebody else has it'.
+        """
         self.before("exists", name)
         path = self.path(name)
-        try:
-            os.close(os.open(os.path.dirname(path), os.O_RDONLY))
-        except OSError:
-            return False
-        return os.path.lexists(path)
+        for _ in range(2):              # ESTALE: the folder was replaced; look it up once more
+            try:
+                os.close(os.open(os.path.dirname(path), os.O_RDONLY))
+                os.lstat(path)
+                return True
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                if error.errno != errno.ESTALE:
+                    raise
+        return False
 
     # -- contents ------------------------------------------------------------------------
 
@@ -107,10 +117,15 @@ class FileOps:
         """
         self.before("open", name)
         fd = os.open(self.path(name), os.O_WRONLY | os.O_APPEND | NOFOLLOW)
-        if cut is not None and cut != os.fstat(fd).st_size:
-            self.before("truncate", name, cut)
-            os.ftruncate(fd, cut)
-        self._fill(fd, name, chunks, force, os.fstat(fd).st_size)
+        try:
+            if cut is not None and cut != os.fstat(fd).st_size:
+                self.before("truncate", name, cut)
+                os.ftruncate(fd, cut)
+            end = os.fstat(fd).st_size
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fill(fd, name, chunks, force, end)
         self.after("append", name)
 
     def _fill(self, fd: int, name: str, chunks: Iterable[bytes], force: bool, start: int | None = None) -> None:

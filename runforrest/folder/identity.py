@@ -7,6 +7,7 @@ namespace, is one process.  What can't be proven here is left to the lease.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 
+_OCTAL = re.compile(rb"\\([0-7]{3})")         # how mountinfo writes spaces
 #: filesystems that only one machine mounts: who wrote here before the last boot is dead
 LOCAL_TYPES = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "jfs",
                          "apfs", "hfs"))
@@ -95,12 +97,12 @@ def filesystem_type(directory: str) -> str:
     real = os.path.realpath(directory)
     best, kind = "", ""
     try:
-        with open("/proc/self/mountinfo") as lines:
+        with open("/proc/self/mountinfo", "rb") as lines:
             for line in lines:
-                fields, _, rest = line.partition(" - ")
-                point = fields.split()[4].encode().decode("unicode_escape")
+                fields, _, rest = line.partition(b" - ")
+                point = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), fields.split()[4]))
                 if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-                    best, kind = point, rest.split()[0]
+                    best, kind = point, rest.split()[0].decode()
     except OSError:
         for part in psutil.disk_partitions(all=True):
             if real.startswith(part.mountpoint) and len(part.mountpoint) >= len(best):

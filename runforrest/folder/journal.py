@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 
 from runforrest.folder import layout
+from runforrest.folder.attempts import create_internal
 from runforrest.folder.fsio import FileOps
 
 FLUSH_SECONDS = 1.0
@@ -45,7 +46,7 @@ class Journal:
             if lines and self._made:
                 self.fs.append(path, [b"".join(lines)])
             elif lines:
-                self.fs.create(path, [b"".join(lines)])
+                create_internal(self.fs, layout.JOURNAL, f"{self.runner}.jsonl", [b"".join(lines)])
                 self._made = True
         except OSError:
             pass

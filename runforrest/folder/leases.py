@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 from runforrest.folder import frames, identity, layout, settings
-from runforrest.folder.attempts import new_tag
+from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, new_tag
 from runforrest.folder.journal import merge_journal
-from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.limits import Limits
@@ -23,7 +23,7 @@ from runforrest.model.names import Name
 
 DEAD = "dead"
 ORPHAN = "none"                    # a folder in doing/ without a heartbeat
-ENDING_SECONDS = 10.0              # patience with the guards of a dead runner on this host
+ENDING_SECONDS, ENDING_STEP = 10.0, 0.01   # patience with the guards of a dead runner on this host
 DRAIN_ROUNDS = 100
 
 
@@ -47,16 +47,25 @@ class Membership:
         text = json.dumps(identity.identity(*others)).encode()
         for last in (False, True):
             try:
-                self.fs.mkdir(f"{layout.DOING}/{self.runner}")
-                self.fs.create(f"{layout.HB}/{self.runner}@{self.beats}", [text])
+                self._announce(text)
                 return
             except FileNotFoundError:       # the last runner has just tidied up
                 if last:
                     raise
                 settings.ensure_internal(self.fs)
-            except FileExistsError:
-                self.fs.create(f"{layout.HB}/{self.runner}@{self.beats}", [text])
-                return
+
+    def _announce(self, text: bytes) -> None:
+        """Both names are this runner's alone: one that exists is a call of ours whose reply was lost."""
+        try:
+            self.fs.mkdir(f"{layout.DOING}/{self.runner}")
+        except FileExistsError:
+            pass
+        heartbeat = f"{layout.HB}/{self.runner}@{self.beats}"
+        try:
+            self.fs.create(heartbeat, [text])
+        except FileExistsError:
+            self.fs.unlink(heartbeat)
+            self.fs.create(heartbeat, [text])
 
     def beat(self) -> bool:
         """Raise the number.  False: this runner has been declared dead and must stop.
@@ -96,9 +105,10 @@ class Membership:
 
     # -- the others ----------------------------------------------------------------------
 
-    def watch(self) -> list[str]:
-        """One round of observation, after an own beat: take back the tasks of runners that are gone.
+    def watch(self, beaten: bool = True) -> list[str]:
+        """One round of observation: take back the tasks of runners that are gone.
 
+        beaten  an own beat has come before it, so it counts for the lease
         Returns the names of runners that were drained.
         """
         beats = self.peers()
@@ -108,11 +118,22 @@ class Membership:
         drained = []
         for runner, number in beats.items():
             last, rounds = self._seen.get(runner, (None, 0))
-            rounds = rounds + 1 if last == number else 0
+            rounds = rounds + beaten if last == number else 0
             self._seen[runner] = (number, rounds)
             gone = number == DEAD or self._proven_dead(runner, number) or rounds >= self.folder.settings.lease
-            if gone and (number in (DEAD, ORPHAN) or self.fence(runner, number)) and self.drain(runner):
-                drained.append(runner)
+            try:
+                if gone and (number in (DEAD, ORPHAN) or self.fence(runner, number)) and self.drain(runner):
+                    drained.append(runner)
+            except OSError:         # what is wrong with one runner's folder must not keep the others' tasks
+                continue
+        return drained
+
+    def recover(self) -> list[str]:
+        """`watch`, and wait for the guards of dead runners on this host, which are ending their tasks."""
+        drained = self.watch()
+        while self._ending:
+            time.sleep(ENDING_STEP)
+            drained += self.watch(beaten=False)
         return drained
 
     def forget_counts(self) -> None:
@@ -143,8 +164,10 @@ class Membership:
         verdict = identity.verdict(found, self.local)
         if verdict == "ending":            # its guards are about to end what it left
             since = self._ending.setdefault(runner, time.monotonic())
-            return time.monotonic() - since > ENDING_SECONDS
-        return verdict == "dead"
+            if time.monotonic() - since < ENDING_SECONDS:
+                return False
+        self._ending.pop(runner, None)
+        return verdict in ("dead", "ending")
 
     def _identity(self, runner: str, number: str) -> dict[str, Any]:
         if runner not in self._identities:
@@ -173,12 +196,15 @@ class Membership:
 
         Only when its folder could be removed can no late claim of it land there any more.
         """
-        home = f"{layout.DOING}/{runner}"
+        home, before = f"{layout.DOING}/{runner}", None
         for _ in range(DRAIN_ROUNDS):
             try:
                 entries = self.fs.listdir(home)
             except FileNotFoundError:
                 break
+            if entries == before:       # nothing moves: a foreign file, `.nfs…`; the next watch looks again
+                return False
+            before = entries
             for entry in entries:
                 name = Name.parse(entry)
                 if name is not None:
@@ -206,13 +232,18 @@ class Membership:
 
     def _destination(self, runner: str, path: str, name: Name) -> str:
         """Where a task of a dead runner belongs; leaves a record of the loss if its attempt did not end."""
-        task = StoredTask.open(self.fs, path, name)
+        try:
+            task = StoredTask.open(self.fs, path, name)
+        except OSError as error:
+            if error.errno not in NOT_APPENDABLE:
+                raise
+            task = StoredTask(name, side_records(self.fs, name), 0)     # a link, a folder, not readable
         record = task.result() if self._intact(path, name) else None
-        if record and record["outcome"] == outcomes.RETURNED:
+        if record and record.get("outcome") == outcomes.RETURNED:
             return f"{layout.DONE}/{name}"
         limits = Limits.from_json(task.envelope.get("limits"))
         counts = task.counts()
-        outcome = record["outcome"] if record else outcomes.LOST
+        outcome = str(record.get("outcome")) if record else outcomes.LOST
         if record is None:
             counts[outcomes.LOST] = name.lost + 1
             self._record_loss(runner, name)
@@ -232,6 +263,8 @@ class Membership:
                 if any(f.record.get("attempt") == name.attempt and f.payload(fd) is not None
                        for f in frames.backwards(fd)):
                     return True
+            except IsADirectoryError:
+                continue
             finally:
                 os.close(fd)
         return False
@@ -243,7 +276,7 @@ class Membership:
                   "ended": settings.now_text(),
                   "message": f"runner {runner} died while it held this task; {self.runner} took it back"}
         try:
-            self.fs.create(f"{layout.TRIES}/{name.id}.{name.attempt}.lost", frames.encode(record))
+            create_internal(self.fs, layout.TRIES, f"{name.id}.{name.attempt}.lost", frames.encode(record))
         except FileExistsError:
             pass
 

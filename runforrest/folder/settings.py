@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 from runforrest.errors import FormatVersionError, InvalidArgument, NotATaskList, UntrustedFolder
 from runforrest.folder import identity, layout
+from runforrest.folder.attempts import new_tag
 from runforrest.folder.fsio import FileOps
 
 FORMAT = 1
@@ -68,8 +69,7 @@ def create(fs: FileOps, durability: str = "normal") -> Settings:
     if settings is None:
         local = identity.is_local(fs.root)
         settings = Settings(durability=check_durability(durability), beat=2.0 if local else 15.0)
-        tmp = f"{layout.TMP}/{layout.SETTINGS}.{os.getpid()}"
-        fs.unlink(tmp)
+        tmp = f"{layout.TMP}/{layout.SETTINGS}.{new_tag()}"    # pids repeat between containers
         fs.create(tmp, [json.dumps(asdict(settings), indent=1).encode() + b"\n"], force=settings.force_calls)
         fs.rename(tmp, layout.SETTINGS)
     if settings.force_calls:           # btrfs keeps one new folder and loses another, else
@@ -149,7 +149,7 @@ def check_trust(fs: FileOps) -> None:
         writable = [who for who, bit in (("its group", stat.S_IWGRP), ("everybody", stat.S_IWOTH))
                     if info.st_mode & bit]
         if info.st_uid not in (os.geteuid(), 0):
-            writable.insert(0, f"user {info.st_uid}, who owns it,")
+            writable.insert(0, f"its owner (user {info.st_uid})")
         if writable:
             raise UntrustedFolder(
                 f"{path} can be written by {' and '.join(writable)}, and tasks are code: `chmod go-w {path}`, or "

@@ -9,7 +9,7 @@ import os
 
 from runforrest.folder import frames, layout
 from runforrest.folder.fsio import FileOps
-from runforrest.model.names import Name
+from runforrest.model.names import SUFFIX, Name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,8 +53,12 @@ class StoredTask:
         finally:
             os.close(fd)
         if name.lost or not task.has_result():
-            task.attempts = _merged(task.attempts, side_records(fs, name))
+            task.add_side_records(fs)
         return task
+
+    def add_side_records(self, fs: FileOps) -> None:
+        """Add what attempts wrote into ``tries/``, since they could not, or must not, append here."""
+        self.attempts = _merged(self.attempts, side_records(fs, self.name))
 
     def call(self, fd: int) -> bytes:
         """The pickle of the deferred call; raises ValueError if it is damaged.
@@ -67,6 +71,13 @@ class StoredTask:
         if call is None:
             raise ValueError("the pickled call in it is damaged (its checksum is wrong)")
         return call
+
+    def payload(self, fd: int) -> bytes | None:
+        """The pickled value or exception of the try that the name states; None if it is not here, or damaged."""
+        for frame in reversed(self._frames):
+            if frame.record.get("frame") == ATTEMPT and frame.record.get("attempt") == self.name.attempt:
+                return frame.payload(fd)
+        return None
 
     def has_result(self) -> bool:
         """Whether the try that the name states has its record in this file."""
@@ -90,7 +101,7 @@ class StoredTask:
 def side_records(fs: FileOps, name: Name) -> list[Record]:
     """Records that attempts of this task left in ``tries/``, oldest first."""
     try:
-        files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t")]
+        files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t") and _is_of(n, name.id)]
     except OSError:
         return []
     found = []
@@ -106,24 +117,22 @@ def side_records(fs: FileOps, name: Name) -> list[Record]:
     return found
 
 
-def payload_of(fs: FileOps, path: str, name: Name) -> tuple[Record, bytes] | None:
-    """(record, payload) of the try that the name states, from the file or from ``tries/``."""
-    for place in (path, f"{layout.TRIES}/{name.side()}"):
-        try:
-            fd = fs.open_read(place)
-        except OSError:
-            if place == path:
-                raise
-            continue
-        try:
-            for frame in frames.backwards(fd):
-                if frame.record.get("attempt") == name.attempt and frame.record.get("frame") == ATTEMPT:
-                    payload = frame.payload(fd)
-                    if payload is not None:
-                        return frame.record, payload
-        finally:
-            os.close(fd)
-    return None
+def _is_of(file: str, id: str) -> bool:
+    """Whether this file in ``tries/`` belongs to the task: `x.test.t1-ab.pkl` is not the task x's."""
+    name = Name.parse(os.path.splitext(file)[0] + SUFFIX)
+    return name is not None and name.id == id
+
+
+def side_payload(fs: FileOps, name: Name) -> bytes | None:
+    """The same out of ``tries/``, where it is after a take-over."""
+    try:
+        fd = fs.open_read(f"{layout.TRIES}/{name.side()}")
+    except OSError:
+        return None
+    try:
+        return StoredTask.read(fd, name).payload(fd)
+    finally:
+        os.close(fd)
 
 
 def _merged(first: list[Record], second: list[Record]) -> list[Record]:

@@ -33,6 +33,7 @@ class TaskFolder:
         self._last_sequence = 0
         self._unforced = 0
         self._unforced_since = 0.0
+        self._force_error: OSError | None = None
 
     # -- schedule ------------------------------------------------------------------------
 
@@ -51,10 +52,11 @@ class TaskFolder:
         tmp = f"{layout.TMP}/{id}.{new_tag()}"
         chunks = frames.encode(envelope, call)
         try:
-            self.fs.create(tmp, chunks)
-        except FileNotFoundError:           # the last runner has just tidied up
-            settings.ensure_internal(self.fs)
-            self.fs.create(tmp, chunks)
+            try:
+                self.fs.create(tmp, chunks)
+            except FileNotFoundError:       # the last runner has just tidied up
+                settings.ensure_internal(self.fs)
+                self.fs.create(tmp, chunks)
         except OSError:
             self._drop(tmp)
             raise
@@ -69,14 +71,23 @@ class TaskFolder:
                 self._unforced_since = time.monotonic()
             self._unforced += 1
             if self._unforced >= BATCH or time.monotonic() - self._unforced_since > BATCH_SECONDS:
-                self.force()
+                try:
+                    self.force()
+                except OSError as error:    # this task is published: who is told otherwise schedules it twice
+                    self._force_error = error
         return name
 
     def force(self) -> None:
-        """Force what was scheduled so far to disk, in one go."""
+        """Force what was scheduled so far to disk, in one go.
+
+        Raises OSError if this failed, now or for an earlier batch: the system tells of an error only once.
+        """
+        failed, self._force_error = self._force_error, None
         if self._unforced:
-            self._unforced = 0
             self.fs.force_all()
+            self._unforced = 0
+        if failed is not None:
+            raise failed
 
     def _drop(self, tmp: str) -> None:
         try:
@@ -97,9 +108,13 @@ class TaskFolder:
             self.fs.rename(f"{layout.TODO}/{name}", destination)
         except OSError as error:
             if not self.fs.exists(destination):      # the fresh tag makes this name mine alone
-                if error.errno in LOST_RACE:
-                    return None
-                raise
+                if error.errno not in LOST_RACE:
+                    raise
+                home = f"{layout.DOING}/{runner}"
+                if not self.fs.exists(home):         # else an empty-handed runner would think the list done
+                    raise FileNotFoundError(errno.ENOENT, "this runner's folder was removed",
+                                            self.fs.path(home)) from None
+                return None
         return mine
 
     def commit(self, name: Name, runner: str, state: str) -> bool:

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import dill
 from dill._dill import _create_function, _save_with_postproc, _setitems, save_type
 
-from .pickling import PROTOCOL, NotImportable
+from .byreference import PROTOCOL, NotImportable
 from .rebuild import make_enum, make_typevar, set_function_state
 
 _MAIN = ("__main__", "__mp_main__")

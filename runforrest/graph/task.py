@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import itertools
 import operator
 import os
@@ -118,6 +119,11 @@ class Task:
         twin: Task = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Registered by `flat`, which knows the whole graph.  pickle looks there by itself,
+        # but not a pickler with a table of its own.
+        return copyreg.dispatch_table[Task](self)
 
     # -- what only the value can answer ----------------------------------------------------
 
@@ -269,6 +275,11 @@ class TaskCall(PartOfTask):
         super().__init__(parent, None)
         self._args = args
         self._kwargs = kwargs
+
+
+def _identity(value: Any) -> Any:
+    """What RunForrest's tasks of data call, by this name."""
+    return value
 
 
 # -- names for people ----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UnpicklableError
-from .pickling import by_reference, by_value
+from . import byreference, byvalue
 from .task import Task, function_name, label
 from .walk import APPLY, ATTRIBUTE, DATA, DICT, ITEM, LIST, OBJECT, SET, TUPLE, Node, take_apart, walk
 
@@ -40,8 +40,7 @@ _KINDS = {
 
 def explain(obj: Any, error: Exception) -> UnpicklableError:
     """The error to raise when ``obj`` could not be pickled because of ``error``."""
-    found = find(obj)
-    path, offender, cause = found or ("", obj, error)
+    path, offender, cause = _Search().descend("", obj, error)
     where = path or ("the task" if isinstance(obj, Task) else "the value")
     shown = _shown(offender)
     if _too_deep(cause):
@@ -54,7 +53,8 @@ def explain(obj: Any, error: Exception) -> UnpicklableError:
 
 def find(obj: Any) -> tuple[str, Any, Exception] | None:
     """Path, offender and error of the innermost thing in ``obj`` that can't be pickled."""
-    return _Search().descend("", obj)
+    error = trial(obj)
+    return None if error is None else _Search().descend("", obj, error)
 
 
 class _Search:
@@ -64,10 +64,8 @@ class _Search:
         self.visits = 0
         self.seen: dict[int, Any] = {}  # by id(); holding the objects keeps the ids
 
-    def descend(self, path: str, obj: Any) -> tuple[str, Any, Exception] | None:
-        error = trial(obj)
-        if error is None:
-            return None
+    def descend(self, path: str, obj: Any, error: Exception) -> tuple[str, Any, Exception]:
+        """``obj``, which is at ``path``, fails with ``error``."""
         while True:
             if _too_deep(error) and not isinstance(obj, Task):
                 return path, obj, error
@@ -89,10 +87,10 @@ class _Search:
 
 def trial(obj: Any) -> Exception | None:
     try:
-        by_reference(obj)
+        byreference.dumps(obj)
     except Exception:
         try:
-            by_value(obj)
+            byvalue.dumps(obj)
         except Exception as error:
             return error
     return None
@@ -201,16 +199,14 @@ def _step(node: Node, index: int) -> str:
 
 
 def _parts_of_function(fun: Any) -> Iterator[tuple[str, Any]]:
-    from .byvalue import global_names, importable
-
     name = function_name(fun)
     for variable, cell in zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True):
         try:
             yield f"closure variable {variable!r} of {name}", cell.cell_contents
         except ValueError:
             pass  # not yet set
-    if not importable(fun):
-        for variable in sorted(global_names(fun)):
+    if not byvalue.importable(fun):
+        for variable in sorted(byvalue.global_names(fun)):
             if variable in fun.__globals__:
                 yield f"global {variable!r} of {name}", fun.__globals__[variable]
     for index, default in enumerate(fun.__defaults__ or ()):

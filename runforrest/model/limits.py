@@ -15,6 +15,7 @@ GRACE = 5.0
 CRASH_LIMIT = 3
 BACKOFF = 0.5
 MAX_BACKOFF = 300.0
+_ENDLESS = (float("inf"), float("-inf"))
 
 
 class Limits:
@@ -85,9 +86,9 @@ class Limits:
 def _number(what: str, value: Any, above: float | None = None) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in _ENDLESS:
         raise InvalidArgument(f"{what} must be a number of {'bytes' if what == 'memory' else 'seconds'}, "
-                              f"not {value!r}", argument=what)
+                              f"not {value!r}; leave it out for no limit", argument=what)
     if value < 0 or (above is not None and value <= above):
         raise InvalidArgument(f"{what} must be {'positive' if above is not None else 'zero or more'}, "
                               f"not {value!r}; leave it out for no limit", argument=what)
@@ -114,5 +115,7 @@ def _retries(value: Any) -> int | dict[str, int] | None:
         if outcome not in outcomes.RETRIED:
             raise InvalidArgument(f"retries can be given for {' and '.join(outcomes.RETRIED)}, not for {outcome!r}; "
                                   f"crashes are limited by crash_limit", argument="retries")
-        _count(f"retries[{outcome!r}]", count, 0)
+        if _count(f"retries[{outcome!r}]", count, 0) is None:
+            raise InvalidArgument(f"retries[{outcome!r}] must be a whole number, 0 or more, not None",
+                                  argument="retries")
     return pairs

@@ -12,7 +12,7 @@ TAGS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TAG_LENGTH = 4
 MAX_PRIORITY = 499               #: priorities go from -499 (last) to 499 (first)
 MAX_LABEL = 120                  #: characters of the user's name that the file name keeps
-MAX_NAME = 240                   #: bytes of a whole file name (filesystems allow 255)
+MAX_ID = 220                     #: bytes of an id: with all suffixes it stays below the 255 of filesystems
 SYSTEM_PREFIXES = (".", )        #: `.nfs…`, `.fuse_hidden…` and editors' files are not ours
 
 
@@ -39,7 +39,7 @@ class Name:
             count, dash, word = last[1:].partition("-")
             if dash and _is_count(count) and _is_tag(word):
                 stem, tries, tag = head, int(count), word
-        return cls(stem, tries, tag, lost) if stem else None
+        return cls(stem, tries, tag, lost) if stem and _bytes(stem) <= MAX_ID else None
 
     @property
     def attempt(self) -> str:
@@ -76,6 +76,10 @@ class Name:
     def taken(self) -> Name:
         """The name after it was taken from a dead runner."""
         return Name(self.id, self.tries, self.tag, self.lost + 1)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _is_count(text: str) -> bool:

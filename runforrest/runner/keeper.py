@@ -28,7 +28,7 @@ class Keeper(threading.Thread):
 
     def look(self) -> None:
         """One round over the other runners."""
-        drained = self.membership.watch()
+        drained = self.membership.recover()
         self.crowded = bool(self.membership.peers())
         if drained:
             self.tell(ev.MoreWork())

@@ -217,7 +217,10 @@ class Runner:
         self.pool.release(action.slot, action.grace)
 
     def _record_loss(self, action: ev.RecordLoss) -> None:
-        """The slot's guard was killed, and the task with it: write down what the guard can't."""
+        """The slot's guard was killed, and the task with it: write down what the guard can't.
+
+        The brain hears of it at once, before the next guard reports that it is ready.
+        """
         name, path = action.name, f"{layout.DOING}/{self.name}/{action.name}"
         record: dict[str, Any] = {
             "frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcomes.LOST,
@@ -231,12 +234,12 @@ class Runner:
                                        self.folder.settings.force_results, cut=task.end)
                 task.attempts.append(record)
         except (attempts.TakenOver, FileNotFoundError):
-            self._events.append(ev.Vanished(action.slot, name))
+            self._handle(ev.Vanished(action.slot, name))
             return
         except OSError as error:
-            self._events.append(ev.SlotFault(action.slot, name, f"{error.strerror or error}: {path}"))
+            self._handle(ev.SlotFault(action.slot, name, f"{error.strerror or error}: {path}"))
             return
-        self._events.append(self._ended(action.slot, name, {
+        self._handle(self._ended(action.slot, name, {
             **(written or record), "counts": task.counts(), "limits": task.envelope.get("limits") or {}}))
 
     def _say(self, action: ev.Say) -> None:

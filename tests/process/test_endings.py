@@ -15,6 +15,21 @@ import pytest
 
 from runforrest import Attempt, Task, TaskList, defer, errors
 from tests.helpers import wait_for
+from tests.tasks import (
+    Stubborn,
+    Unloadable,
+    close_everything,
+    draw,
+    eat,
+    fork_bomb,
+    leave_family,
+    much_output,
+    raise_,
+    segfault,
+    start_family,
+    stray,
+    unpicklable_value,
+)
 
 ISOLATIONS = ["process", "reuse"]
 
@@ -37,122 +52,6 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-# -- tasks (this module is importable in the children) ------------------------------------
-
-
-def segfault() -> None:
-    import ctypes
-    print("about to crash", flush=False)
-    ctypes.string_at(0)
-
-
-def close_everything() -> str:
-    os.closerange(0, 4096)
-    return "still here"
-
-
-def much_output(megabytes: int) -> str:
-    line = b"x" * 1023 + b"\n"
-    for _ in range(megabytes):
-        os.write(1, line * 1024)
-    return "done"
-
-
-def unpicklable_value() -> Any:
-    return (i for i in range(3))
-
-
-class Stubborn(Exception):
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__("only one argument is kept")
-        self.what = (i for i in range(3))
-
-
-class Unloadable(Exception):
-    """Pickles, but can't be unpickled: its constructor wants more than it keeps."""
-
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__("kept")
-
-
-def raise_(kind: Any, *args: Any) -> None:
-    raise kind(*args)
-
-
-def start_family(pids: str, ignore_term: bool) -> None:
-    """A child, a grandchild in its own session, a double-forked daemon and a stopped child; then hang."""
-    if ignore_term:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    def note() -> None:
-        with open(pids, "a") as file:
-            file.write(f"{os.getpid()}\n")
-
-    def sleeper(new_session: bool) -> None:
-        pid = os.fork()
-        if pid == 0:
-            if new_session:
-                os.setsid()
-            note()
-            while True:
-                time.sleep(100)
-
-    note()
-    sleeper(False)
-    sleeper(True)
-    if os.fork() == 0:                  # daemon
-        os.setsid()
-        if os.fork() == 0:
-            note()
-            while True:
-                time.sleep(100)
-        os._exit(0)
-    stopped = os.fork()
-    if stopped == 0:
-        note()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        while True:
-            time.sleep(100)
-    while True:
-        time.sleep(100)
-
-
-def leave_family(pids: str) -> str:
-    """As above, but return while they live."""
-    if os.fork() == 0:
-        try:
-            start_family(pids, False)
-        finally:
-            os._exit(0)
-    while not os.path.exists(pids) or len(open(pids).read().split()) < 5:
-        time.sleep(0.01)
-    return "returned"
-
-
-def fork_bomb(pids: str, depth: int) -> None:
-    """Processes that keep forking, in sessions of their own, for as long as they are let."""
-    while True:
-        if depth and os.fork() == 0:
-            os.setsid()
-            with open(pids, "a") as file:
-                file.write(f"{os.getpid()}\n")
-            fork_bomb(pids, depth - 1)
-        time.sleep(0.02)
-
-
-def eat(megabytes: int, seconds: float = 30.0) -> int:
-    kept = []
-    for _ in range(megabytes):
-        kept.append(bytearray(b"x" * (1 << 20)))
-    time.sleep(seconds)
-    return len(kept)
-
-
-def stray() -> str:
-    """A task whose own fork comes back from the user's code."""
-    return "child" if os.fork() == 0 else "parent"
 
 
 def family_of(file: Path) -> list[int]:
@@ -352,20 +251,13 @@ def test_retries_are_chosen_by_outcome(tasklist_dir: Path, isolation: str) -> No
                      "crash": ["crashed"] * 2}
 
 
-def test_numpy_draws_differ_between_forks(tasklist_dir: Path) -> None:
+def test_numpydraws_differ_between_forks(tasklist_dir: Path) -> None:
     pytest.importorskip("numpy")
     tasks = TaskList(tasklist_dir)
     for _ in range(6):
-        tasks.schedule(defer(_draw))
+        tasks.schedule(defer(draw))
     draws = [t.returnvalue for t in tasks.run(2, preload=["numpy.random", "random"])]
     assert len(set(draws)) == 6
-
-
-def _draw() -> tuple[float, float]:
-    import random
-
-    import numpy
-    return float(numpy.random.random()), random.random()
 
 
 def test_reuse_keeps_the_process_and_replaces_it(tasklist_dir: Path) -> None:

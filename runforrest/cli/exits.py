@@ -1,0 +1,30 @@
+"""The exit codes of all commands; scripts rely on them, so they stay.
+
+====  ===========================================================================================
+code  meaning
+====  ===========================================================================================
+0     it did what was asked; for `run`: every task that it ran is done
+1     `run`: a task that it ran failed; `clean`: not confirmed, nothing was removed
+2     wrong use or bad input: nothing was done
+3     trouble while at work: the runner was declared lost, its processes or the folder failed
+130   `run` left after Ctrl-C: running tasks were finished, or put back after the second one
+143   `run` left after SIGTERM (or SIGHUP): running tasks were ended and put back
+====  ===========================================================================================
+
+`python -m runforrest IN OUT` has RunForrest's: 0 the task returned; 255 it raised; 1 it raised and ``-r``
+was given, or the task or the session could not be read; 2 wrong use.
+"""
+
+OK = 0
+FAILED = 1
+USAGE = 2
+TROUBLE = 3
+INTERRUPTED = 130
+TERMINATED = 143
+
+#: debugging one task
+RAISED = 255
+BROKEN = 1
+
+#: why `Runner.run` came back; 'done' is OK or FAILED
+BY_REASON = {"drained": INTERRUPTED, "released": INTERRUPTED, "terminated": TERMINATED, "fenced": TROUBLE}

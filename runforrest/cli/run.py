@@ -1,0 +1,90 @@
+"""`runforrest run`: one runner on a folder; any number of them may be at work on it at once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from runforrest.cli import exits
+from runforrest.cli.common import bytes_option, directory_argument, json_option, open_folder, put_json
+from runforrest.errors import InvalidArgument
+
+
+@click.command()
+@directory_argument
+@click.option("-n", "--nprocesses", type=int, metavar="N",
+              help="Tasks to run side by side; as many as there are usable CPUs if left out.")
+@click.option("--wait", is_flag=True, help="Stay when the list is done, for tasks to come.")
+@click.option("--timeout", "--autokill", "timeout", type=float, metavar="SECONDS",
+              help="End a task, with all that it started, after so long.")
+@click.option("--grace", type=float, metavar="SECONDS", help="Time between TERM and KILL.")
+@bytes_option("--memory", text="Memory of a task's processes, as 500M or 2G.")
+@click.option("--retries", type=int, metavar="N", help="Further attempts after one that raised or timed out.")
+@click.option("--crash-limit", type=int, metavar="N",
+              help="Attempts that may crash, run out of memory or be lost before the task fails.")
+@click.option("--isolation", type=click.Choice(["process", "reuse"]), default="process", show_default=True,
+              help="A fresh process per task, or one that runs many.")
+@click.option("--max-tasks", type=int, default=0, metavar="N",
+              help="With --isolation reuse: replace the process after so many tasks.")
+@click.option("--preload", multiple=True, metavar="MODULE",
+              help="Import this once, instead of in every task; may be given several times.")
+@click.option("-s", "--session", metavar="FILE", help="Load a session saved by dill before the first task.")
+@click.option("--trust", is_flag=True, help="Run tasks from a folder that other users may write to.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary; warnings only.")
+@json_option
+def run(directory: str, nprocesses: int | None, wait: bool, timeout: float | None, grace: float | None,
+        memory: int | None, retries: int | None, crash_limit: int | None, isolation: str, max_tasks: int,
+        preload: tuple[str, ...], session: str | None, trust: bool, quiet: bool, as_json: bool) -> None:
+    """Run the tasks of a list until none is left.
+
+    Any number of these may be at work on one folder, on any number of hosts.  The limits given here hold
+    for tasks that were scheduled without.  Ctrl-C: running tasks are finished first; once more: they are
+    ended, and put back.
+
+    \b
+    Exit code: 0 all tasks that it ran are done, 1 some failed, 2 wrong use, 3 trouble with the folder or
+    the processes, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    from runforrest.model.limits import Limits
+    from runforrest.runner.options import Options, import_path
+    limits = Limits(timeout, grace, memory, retries, crash_limit)
+    options = Options(usable_cpus() if nprocesses is None else nprocesses, limits, isolation, max_tasks, preload,
+                      _session(session), wait, [*import_path(), os.getcwd()] if preload or session else import_path())
+    folder = open_folder(directory, trust)
+    code, summary = _run(folder, options, quiet)
+    if as_json:
+        put_json(summary)
+    raise click.exceptions.Exit(code)
+
+
+def _run(folder: Any, options: Any, quiet: bool) -> tuple[int, dict[str, Any]]:
+    from runforrest.cli.progress import Meter, reporter
+    from runforrest.runner import Runner
+    from runforrest.runner.signals import forwarded
+    meter = Meter()
+    report = reporter(meter, folder.fs.root, options.nprocesses, quiet)
+    runner = Runner(folder, options, meter.finished, report.say, meter.started)
+    meter.watch(runner)
+    with report, forwarded(runner):
+        reason = runner.run()
+    report.summary(reason)
+    code = exits.BY_REASON.get(reason, exits.FAILED if meter.fail else exits.OK)
+    return code, {"reason": reason, "done": meter.done, "fail": meter.fail, "seconds": round(meter.seconds(), 3)}
+
+
+def _session(file: str | None) -> str:
+    if file is None:
+        return ""
+    if not os.path.isfile(file):
+        raise InvalidArgument(f"there is no session file {file}; dill.dump_module writes one", argument="session")
+    return os.path.abspath(file)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use, which a batch system may have restricted."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:                 # macOS
+        return os.cpu_count() or 1
