@@ -21,11 +21,16 @@ _HOMES = {"RunforrestError": "errors", "Attempt": "model.records", "Envelope": "
           "TaskList": "tasklist"}
 
 
+#: names that task files of RunForrest 0.4 refer to
+_OLD = ("_identity",)
+
+
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in __all__ and name not in _OLD:
         raise AttributeError(f"module 'runforrest' has no attribute {name!r}")
     from importlib import import_module
-    value = getattr(import_module(f"runforrest.{_HOMES.get(name, 'graph')}"), name)
+    home = "graph.task" if name in _OLD else _HOMES.get(name, "graph")
+    value = getattr(import_module(f"runforrest.{home}"), name)
     globals()[name] = value
     return value
 

@@ -6,13 +6,12 @@ Here, and in the child, is where other people's code is unpickled.
 from __future__ import annotations
 
 import os
-import pickle
 from typing import Any
 
 from runforrest import errors
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.stored import StoredTask, side_payload
-from runforrest.graph import Task, defer
+from runforrest.graph import Task, defer, loads
 from runforrest.model import outcomes
 from runforrest.model.names import Name
 from runforrest.model.records import Attempt, Envelope
@@ -21,6 +20,7 @@ _ERRORS: dict[str, type[errors.AttemptError]] = {
     outcomes.TIMED_OUT: errors.TimedOut, outcomes.CRASHED: errors.Crashed,
     outcomes.OUT_OF_MEMORY: errors.OutOfMemory, outcomes.LOST: errors.Lost,
     outcomes.CANCELLED: errors.Cancelled, outcomes.UNLOADABLE: errors.Unloadable}
+_RESULTS = ("returnvalue", "errorvalue", "runtime")
 
 
 def load_task(fs: FileOps, state: str, name: Name) -> Task:
@@ -37,12 +37,13 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
         problem = errors.Unloadable(str(call))
     else:
         try:
-            loaded = pickle.loads(call)
+            loaded = loads(call)
         except Exception as error:
             problem = errors.Unloadable(f"the call can't be unpickled here: {type(error).__name__}: {error}")
     task: Task = loaded if isinstance(loaded, Task) else defer(loaded)
     extras: dict[str, Any] = task.__dict__
     extras.setdefault("metadata", stored.envelope.get("metadata"))
+    kept = {key: extras.get(key) for key in _RESULTS} if "returnvalue" in extras else None
     extras.update(returnvalue=None, errorvalue=None, runtime=None,
                   attempts=[Attempt.from_json(record) for record in stored.attempts],
                   scheduled=Envelope.from_json({"id": name.id, **stored.envelope}))
@@ -50,6 +51,8 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
     if state in ("done", "fail") and record is not None:
         extras["runtime"] = record.get("runtime")
         extras["returnvalue"], extras["errorvalue"] = _ending(record, payload)
+    elif state in ("done", "fail") and problem is None and kept and not stored.envelope:
+        extras.update(kept)                # RunForrest has put its results into the pickle
     elif state in ("done", "fail") and problem is None:
         problem = errors.Lost(f"{state}/{name} has no result of the attempt in its name; `runforrest retry` "
                               f"runs it again")
@@ -92,7 +95,7 @@ def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseExc
         if payload is None:
             return None, errors.Unloadable("the result in the file is damaged; `runforrest retry` runs it again")
         try:
-            value = pickle.loads(payload)
+            value = loads(payload)
         except Exception as error:
             return None, errors.Unloadable(f"the result can't be unpickled here: {type(error).__name__}: {error}")
     if record["outcome"] == outcomes.RETURNED:

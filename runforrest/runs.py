@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
-from runforrest.errors import TimedOut
+from runforrest.errors import FolderError, TimedOut, UnpicklableError
 from runforrest.folder import layout
 from runforrest.folder.leases import Membership
+from runforrest.folder.settings import ensure_internal
 from runforrest.folder.transitions import TaskFolder
 from runforrest.graph import Task
 from runforrest.logfile import Logfile
@@ -102,6 +103,10 @@ class Run:
             raise KeyboardInterrupt
         if work.reason == "terminated":
             raise SystemExit(143)
+        if work.reason == "fenced":
+            raise FolderError(f"this runner was declared lost, and others have its tasks: not all of this run came "
+                              f"back; what is finished is in {self._folder.fs.path(layout.DONE)}, and run() again "
+                              f"does the rest", directory=self._folder.fs.root)
 
     def _in_order(self, work: _Background) -> Iterator[tuple[Name, str]]:
         """Finished tasks, each held back until all before it have been yielded."""
@@ -126,33 +131,37 @@ class Run:
             return None
         attempt = task.attempts[-1] if task.attempts else None
         if attempt is not None and self._print_output and attempt.output:
-            sys.stdout.write(attempt.output)
+            _print(attempt.output)
             if attempt.log:
-                sys.stdout.write(f"[{attempt.output_bytes} bytes in all: {self._folder.fs.path(attempt.log)}]\n")
-            sys.stdout.flush()
+                _print(f"[{attempt.output_bytes} bytes in all: {self._folder.fs.path(attempt.log)}]\n")
         if attempt is not None and self._print_errors and state == layout.FAIL:
-            print(f"Error in {name}: {attempt.traceback or attempt.message or repr(task.errorvalue)}", flush=True)
+            _print(f"Error in {name}: {attempt.traceback or attempt.message or repr(task.errorvalue)}".rstrip() + "\n")
         if self._logfile:
-            self._log(name, state, task)
+            self._log(_log_name(name), state, task)
         return task
 
-    def _log(self, name: Name, state: str, task: Task) -> None:
+    def _log(self, name: str, state: str, task: Task) -> None:
         assert self._logfile is not None
         for attempt in task.attempts[-1:]:
             if attempt.output:
-                self._logfile.event(str(name), "output", attempt.output)
+                self._logfile.event(name, "output", attempt.output)
             if attempt.outcome in (outcomes.CRASHED, outcomes.LOST, outcomes.OUT_OF_MEMORY):
-                self._logfile.event(str(name), "lost contact", attempt.message)
+                self._logfile.event(name, "lost contact", attempt.message)
         if isinstance(task.errorvalue, TimedOut):
-            self._logfile.event(str(name), "autokilled")
-        self._logfile.event(str(name), state)
+            self._logfile.event(name, "autokilled")
+        self._logfile.event(name, state)
 
     def _dump_session(self) -> str:
         import dill
         path = self._folder.fs.path(layout.SESSION)
-        temporary = self._folder.fs.path(f"{layout.TMP}/{layout.SESSION}.{os.getpid()}")
-        dill.dump_module(temporary)
-        os.replace(temporary, path)
+        temporary = f"{layout.TMP}/{layout.SESSION}.{os.getpid()}"
+        ensure_internal(self._folder.fs)        # the last runner may have tidied up
+        try:
+            dill.dump_module(self._folder.fs.path(temporary))
+        except Exception as error:
+            self._folder.fs.unlink(temporary)
+            raise _session_error(error) from error
+        self._folder.fs.rename(temporary, layout.SESSION)
         return path
 
 
@@ -164,9 +173,9 @@ class _Background:
         self._folder, self._snapshot, self._hold = folder, snapshot, hold
         self._queue: queue.SimpleQueue[tuple[Name, str] | BaseException | None] = queue.SimpleQueue()
         self._held = False
-        self._ended = False
-        started = (lambda name: logfile.event(str(name), "start")) if logfile else None
-        self.runner = Runner(folder, options, self._finished, _say, started, snapshot.__contains__)
+        self._ended = self._closing = False
+        started = (lambda name: logfile.event(_log_name(name), "start")) if logfile else None
+        self.runner = Runner(folder, options, self._finished, self._say, started, snapshot.__contains__)
         self.reason = ""
         self._thread = threading.Thread(target=self._run, name="runforrest-runner", daemon=True)
         self._thread.start()
@@ -182,8 +191,8 @@ class _Background:
     def _finished(self, name: Name, state: str, report: dict[str, Any]) -> None:
         self._queue.put((name, state))
         if self._hold and not self._held and self._queue.qsize() > BACKLOG:
-            self._held = True
             self.runner.tell(ev.Hold(True))
+            self._held = True                   # afterwards: the other thread answers with Hold(False)
 
     def finished(self) -> Iterator[tuple[Name, str]]:
         """What this runner finished, as it comes; at the end what other runners finished of the same tasks."""
@@ -215,15 +224,46 @@ class _Background:
     def close(self) -> None:
         """End what runs and put it back, if it has not come to its end; wait for the runner to leave."""
         if not self._ended:
-            self._ended = True
+            self._ended = self._closing = True
             self.runner.tell(ev.Interrupt())
             self.runner.tell(ev.Interrupt())
         self._thread.join(_MOST_SAID + self.runner.options.grace)
         atexit.unregister(self.close)
 
 
-def _say(text: str) -> None:
-    print(f"runforrest: {text}", file=sys.stderr, flush=True)
+    def _say(self, text: str) -> None:
+        if self._closing and text.startswith("stopping:"):
+            return                              # nobody has pressed Ctrl-C
+        print(f"runforrest: {text}", file=sys.stderr, flush=True)
+
+
+def _print(text: str) -> None:
+    """To standard output, whatever its encoding: a character that it lacks must not end the run."""
+    try:
+        print(text, end="", flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
+
+
+def _log_name(name: Name) -> str:
+    """The task's name in the logfile: as in RunForrest the same from its first line to its last."""
+    return str(Name(name.id))
+
+
+def _session_error(error: Exception) -> UnpicklableError:
+    """Why `dill.dump_module` failed, with the variable that is to blame."""
+    import dill
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if name.startswith("__"):
+            continue
+        try:
+            dill.dumps(value)
+        except Exception as reason:
+            return UnpicklableError(f"save_session: the variable {name} ({type(value).__name__}) can't be pickled: "
+                                    f"{reason}; delete it, or keep it inside a function", path=name,
+                                    offender=type(value).__name__)
+    return UnpicklableError(f"save_session: {type(error).__name__}: {error}", path="__main__", offender="")
 
 
 def _raise_interrupt() -> None:

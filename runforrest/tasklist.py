@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import json
+import math
+import operator
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -49,14 +53,18 @@ class TaskList:
                  noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False) -> None:
         self._post_clean = False           # until the list is known to be ours
         settings.check_durability(durability)
-        self._fs = FileOps(directory)
-        self._logfile = Logfile(logfile) if logfile is not None else None
+        self._pid = os.getpid()
+        self._cleaned = False
+        self._fs = FileOps(os.fsdecode(directory))
+        self._logfile = Logfile(logfile) if logfile else None
         self._trust = trust
         self._constants: dict[str, Any] = {}
         exists = os.path.isdir(self._fs.root) and bool(os.listdir(self._fs.root))
         if os.path.exists(self._fs.root) and not os.path.isdir(self._fs.root):
             raise errors.NotATaskList(f"{self._fs.root} is a file, not a folder", directory=self._fs.root)
         self._noschedule = False
+        if os.path.isdir(self._fs.root) and not exists and not trust:
+            settings.check_trust(self._fs)
         if exists:
             if not (exist_ok or noschedule_if_exist):
                 raise errors.TaskListExists(
@@ -98,8 +106,10 @@ class TaskList:
         Returns the task's id, with which its file names begin ('' if ``noschedule_if_exist`` applies).
         Raises UnpicklableError, which names what can't be pickled, and InvalidArgument; then nothing was scheduled.
         """
-        limits = Limits(timeout, grace, memory, retries, crash_limit, backoff)
-        _check_schedule(priority, name, env)
+        limits = Limits(_plain(timeout), _plain(grace), _plain(memory), _plain(retries), _plain(crash_limit),
+                        _plain(backoff))
+        priority = _plain(priority)
+        _check_schedule(priority, name, env, cwd)
         if not isinstance(task, Task):
             if not callable(task):
                 raise errors.DeferredError(f"schedule takes a task, as from defer(…), not {type(task).__name__} "
@@ -115,7 +125,7 @@ class TaskList:
             "frame": "envelope", "version": 1, "id": id, "name": name or "", "label": what,
             "scheduled": settings.now_text(), **self._constant_part(), "serializer": serializer, "cwd": os.getcwd()}
         if cwd is not None:
-            envelope["chdir"] = os.path.abspath(os.fspath(cwd))
+            envelope["chdir"] = os.path.abspath(os.fsdecode(cwd))
         for key, value in (("priority", priority), ("limits", limits.to_json()), ("env", dict(env or {})),
                            ("metadata", _as_json(metadata))):
             if value:
@@ -124,6 +134,7 @@ class TaskList:
             scheduled = self._folder.schedule(id, call, envelope)
         except FileNotFoundError:              # cleaned, or removed by a person
             settings.create(self._fs, self._folder.settings.durability)
+            self._cleaned = False
             scheduled = self._folder.schedule(id, call, envelope)
         if self._logfile:
             self._logfile.event(str(scheduled), "schedule")
@@ -157,7 +168,7 @@ class TaskList:
         nprocesses    how many tasks run side by side
         print_errors  print the traceback of each task that failed
         save_session  give all variables of this session to the tasks (`dill.dump_module`)
-        autokill      seconds after which a task is ended, with everything it started
+        autokill      seconds after which a task is ended, with everything it started; None or 0: never
         ordered       yield in the order of scheduling, instead of as they finish
         isolation     'process': a fresh process per task; 'reuse': a process runs many, at most ``max_tasks``
         preload       modules to import once instead of in each task
@@ -167,8 +178,11 @@ class TaskList:
 
         Nothing starts before the first task is asked for.  Raises InvalidArgument at once.
         """
-        options = Options(nprocesses, Limits(autokill, grace, memory, retries, crash_limit), isolation, max_tasks,
-                          preload)
+        options = Options(_slots(nprocesses), _run_limits(autokill, grace, memory, retries, crash_limit), isolation,
+                          _plain(max_tasks), preload)
+        if self._is_cleaned():
+            settings.create(self._fs, self._folder.settings.durability)
+            self._cleaned = False
         settings.open_list(self._fs, self._trust)
         self._folder.force()
         self._fs.unlink(layout.SCHEDULING)
@@ -192,6 +206,8 @@ class TaskList:
         return self._tasks(layout.FAIL)
 
     def _tasks(self, state: str) -> Iterator[Task]:
+        if self._is_cleaned():
+            return
         settings.open_list(self._fs, self._trust)
         for name in self._folder.names(state):
             try:
@@ -204,13 +220,19 @@ class TaskList:
     def clean(self, clean_todo: bool = True, clean_done: bool = True, clean_fail: bool = True) -> None:
         """Remove the tasks in these states; with all three, the session and the folder, too.
 
-        Foreign files stay, and the folder with them.  Raises TaskListInUse while runners are at work.
+        Foreign files stay, and the folder with them.  The list can be used again: it is empty.
+        Raises TaskListInUse while runners are at work.
         """
         states = [state for state, wanted in ((layout.TODO, clean_todo), (layout.DONE, clean_done),
                                               (layout.FAIL, clean_fail)) if wanted]
         if os.path.isdir(self._fs.root):
             self._refuse_if_in_use()
             cleaning.clean(self._fs, states, keep_folders=len(states) < 3)
+            self._cleaned = len(states) == 3
+
+    def _is_cleaned(self) -> bool:
+        """Whether the folder is gone because `clean` has removed it: then the list is empty, not broken."""
+        return self._cleaned and not os.path.exists(self._fs.root)
 
     def _refuse_if_in_use(self) -> None:
         membership = Membership(TaskFolder(self._fs, settings.open_list(self._fs)))
@@ -225,20 +247,31 @@ class TaskList:
     def _mark_scheduling(self) -> None:
         self._fs.unlink(layout.SCHEDULING)
         self._fs.create(layout.SCHEDULING, [json.dumps(identity.identity()).encode()])
+        atexit.register(_scheduled_all, self._fs, os.getpid())
 
     def _was_interrupted(self) -> bool:
-        """Whether the process that first filled this list died before its first `run`: then begin anew."""
+        """Whether the process that first filled this list died before its first `run`: then begin anew.
+
+        Unless others have begun to run what is there: then nothing is thrown away.
+        """
         try:
             found = json.loads(self._fs.read(layout.SCHEDULING))
         except (OSError, ValueError):
             return False
         if identity.verdict(found, identity.is_local(self._fs.root)) != "dead":
             return False
+        folder = TaskFolder(self._fs, settings.open_list(self._fs))
+        if Membership(folder).alive() or any(folder.claims().values()) or folder.count(layout.DONE) \
+                or folder.count(layout.FAIL):
+            warnings.warn(f"{self._fs.root} was perhaps only half scheduled when its process died, and some of it has "
+                          f"run since: nothing is scheduled; clean() and schedule again if tasks are missing",
+                          stacklevel=3)
+            return False
         cleaning.clean(self._fs, [layout.TODO], keep_folders=True)
         return True
 
     def __del__(self) -> None:
-        if getattr(self, "_post_clean", False):
+        if getattr(self, "_post_clean", False) and self._pid == os.getpid():    # not in a fork
             try:
                 self.clean()
             except Exception:       # at the end of the interpreter half of everything may be gone
@@ -249,7 +282,8 @@ class TaskList:
         return {"directory": self._fs.root, "trust": self._trust}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._post_clean = False
+        self._post_clean = self._cleaned = False
+        self._pid = os.getpid()
         self._fs = FileOps(state["directory"])
         self._trust, self._logfile, self._noschedule, self._constants = state["trust"], None, False, {}
         self._folder = TaskFolder(self._fs, settings.Settings())
@@ -258,23 +292,64 @@ class TaskList:
         return f"TaskList({self._fs.root!r})"
 
 
-def _check_schedule(priority: int, name: str | None, env: Mapping[str, str | None] | None) -> None:
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and the like as Python's own; everything else as it is."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value) if hasattr(value, "__float__") else value
+
+
+def _slots(nprocesses: Any) -> Any:
+    """RunForrest took ``cpu_count() / 2``, and rounded 1.5 up."""
+    number = _plain(nprocesses)
+    return math.ceil(number) if isinstance(number, float) and 0 < number < math.inf else number
+
+
+def _run_limits(autokill: Any, *others: Any) -> Limits:
+    try:
+        return Limits(_plain(autokill) or None, *map(_plain, others))
+    except InvalidArgument as error:
+        if vars(error).get("argument") != "timeout":
+            raise
+        raise InvalidArgument(str(error).replace("timeout", "autokill", 1), argument="autokill") from None
+
+
+def _scheduled_all(fs: FileOps, pid: int) -> None:
+    """The process that filled the list ends, and not by an exception: what it has scheduled is all there is."""
+    if pid == os.getpid() and not hasattr(sys, "last_value"):
+        try:
+            fs.unlink(layout.SCHEDULING)
+        except OSError:
+            pass
+
+
+def _check_schedule(priority: int, name: str | None, env: Mapping[str, str | None] | None,
+                    cwd: str | os.PathLike[str] | None) -> None:
     if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
         raise InvalidArgument(f"priority must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, "
                               f"not {priority!r}", argument="priority")
     if name is not None and (not isinstance(name, str) or not name):
         raise InvalidArgument(f"name must be a text, not {name!r}", argument="name")
+    if cwd is not None and not isinstance(cwd, (str, bytes, os.PathLike)):
+        raise InvalidArgument(f"cwd must be a path, not {cwd!r}", argument="cwd")
+    if env is not None and not isinstance(env, Mapping):
+        raise InvalidArgument(f"env must be a dict of names and texts, not {env!r:.60}", argument="env")
     for key, value in (env or {}).items():
-        if not isinstance(key, str) or not isinstance(value, (str, type(None))) or "=" in key or "\0" in key:
+        if not isinstance(key, str) or not isinstance(value, (str, type(None))) or not key or "=" in key \
+                or "\0" in key + (value or ""):
             raise InvalidArgument(f"env must map names to texts, not {key!r} to {value!r}", argument="env")
 
 
 def _as_json(metadata: Any) -> Any:
     """The metadata as far as JSON can say it, for readers that must not unpickle."""
-    if metadata is None:
-        return None
-    text = json.dumps(metadata, default=repr, skipkeys=True)
-    return json.loads(text) if len(text) <= MOST_METADATA else text[:MOST_METADATA]
+    try:
+        text = json.dumps(metadata, default=repr, skipkeys=True)
+        return json.loads(text) if len(text) <= MOST_METADATA else text[:MOST_METADATA]
+    except Exception:                  # it contains itself, or has a repr that raises
+        return f"<{type(metadata).__name__}>"
 
 
 def _user() -> str:

@@ -20,7 +20,7 @@ from runforrest.cli import exits
 from runforrest.folder.stored import StoredTask
 from runforrest.graph import Task
 from runforrest.model.names import Name
-from runforrest.process.child import pickled_error, traceback_text
+from runforrest.process.claimed import check_loadable, pickled_error, traceback_text
 
 
 def debug(arguments: Sequence[str]) -> int:
@@ -32,12 +32,13 @@ def debug(arguments: Sequence[str]) -> int:
     infile, outfile = os.path.abspath(options.infile), os.path.abspath(options.outfile)
     try:
         stored, call = _read(infile)
+        check_loadable(stored.envelope)
         _load_session(options.session)
         _enter(stored)
     except (OSError, ValueError, errors.RunforrestError) as error:
         _give_up(str(error))
     try:
-        loaded = pickle.loads(call)
+        loaded = graph.loads(call)
     except Exception as error:
         if options.do_raise:
             raise

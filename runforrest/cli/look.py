@@ -80,7 +80,7 @@ def _print_runner(runner: RunnerState) -> None:
 @click.option("--limit", type=click.IntRange(0), help=f"At most so many; 0 for all, which is the default with --json; "
               f"else it is {LISTED}.")
 @outcome_option("Only tasks whose last attempt ended so")
-@click.option("--name", metavar="PATTERN", default="", help="Only tasks whose name or id fits, as 'sim*'.")
+@click.option("--name", metavar="PATTERN", default="", help="Only tasks whose name fits, as 'sim*'.")
 def ls(directory: str, state: str | None, as_json: bool, limit: int | None, outcome: str | None, name: str) -> None:
     """List tasks, in the order of scheduling: todo, doing, done, fail, or all.
 

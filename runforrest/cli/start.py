@@ -17,7 +17,17 @@ def start(arguments: Sequence[str] | None = None) -> None:
     if is_debug(given):
         from runforrest.cli.debug import debug
         sys.exit(debug(given))
+    _move_folder_back()
     main(given)
+
+
+def _move_folder_back() -> None:
+    """`python -m` puts the current folder first on the import path: on a shared filesystem that would cost
+    each runner hundreds of look-ups there, and a file called like a module would break it.
+    """
+    here = os.getcwd()
+    if sys.path and os.path.abspath(sys.path[0]) == here and not __file__.startswith(here + os.sep):
+        sys.path.append(sys.path.pop(0))
 
 
 def is_debug(arguments: Sequence[str]) -> bool:

@@ -31,11 +31,12 @@ def new_tag(length: int = 4) -> str:
     return "".join(TAGS[b % 36] for b in os.urandom(length))
 
 
-def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: bytes = b"",
+def write_attempt(fs: FileOps, path: str, name: Name, record: Record | bytes, payload: bytes = b"",
                   force: bool = True, cut: int | None = None) -> None:
     """Append an attempt's frame to the claimed file, or put it into ``tries/`` after a take-over.
 
     path    the claimed file, ``doing/<runner>/<name>``
+    record  the attempt's record, or its JSON
     force   fsync before returning (durability ``normal`` and ``full``)
     cut     where the intact part of the file ends: what a dying child wrote behind it is dropped
 
@@ -48,7 +49,7 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: b
             fs.append(path, chunks, force, cut)
             return
         except FileNotFoundError:
-            keep_duplicate(fs, name, record, chunks)
+            keep_duplicate(fs, path, name, chunks)
             raise TakenOver(path) from None
         except OSError as error:
             if error.errno not in NOT_APPENDABLE:
@@ -62,10 +63,11 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record, payload: b
         fs.force_folder(layout.TRIES)
 
 
-def keep_duplicate(fs: FileOps, name: Name, record: Record, chunks: list[bytes]) -> None:
+def keep_duplicate(fs: FileOps, path: str, name: Name, chunks: list[bytes]) -> None:
     """A result that came too late is kept for inspection; nothing is published."""
     try:
-        create_internal(fs, layout.DUP, f"{name.side()[:-4]}.{record.get('runner', 'unknown')}.{new_tag()}", chunks)
+        runner = path.split("/")[1]
+        create_internal(fs, layout.DUP, f"{name.side()[:-4]}.{runner}.{new_tag()}", chunks)
     except OSError:             # only for a person to look at; the task itself is with its new owner
         pass
 

@@ -24,7 +24,7 @@ def clean(fs: FileOps, states: Sequence[str] = STATES, keep_folders: bool = Fals
                 _rmdir(fs, f"{layout.DOING}/{runner}")
     if set(states) < set(STATES):
         return
-    for name in (*layout.INTERNALS, layout.DOING):
+    for name in layout.INTERNALS:
         for entry in _listed(fs, name):
             _unlink(fs, f"{name}/{entry}")
     for name in (layout.SESSION, layout.HISTORY, layout.SCHEDULING, layout.LOCK):

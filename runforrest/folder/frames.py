@@ -15,7 +15,7 @@ import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
     Record = dict[str, Any]
 
@@ -24,7 +24,20 @@ MAGIC = b"rfFrame1"
 FOOTER = struct.Struct("<8sIQIII")
 MAX_RECORD = 1 << 24
 TAIL = 1 << 16                     # bytes read at once from the end of a file
-_dumps = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False).encode
+
+
+def _encoder() -> Callable[[Any], str]:
+    """JSON's encoder without the layers of Python above it: in a fresh fork each of them costs page faults."""
+    plain = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    encode = make(None, str, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda value: "".join(encode(value, 0))
+
+
+#: a record, or a part of one, as JSON text in ASCII
+to_json = _encoder()
 
 
 class Frame:
@@ -42,9 +55,12 @@ class Frame:
         return data if len(data) == self.payload_length and zlib.crc32(data) == self.payload_crc else None
 
 
-def encode(record: Record, payload: bytes = b"") -> list[bytes]:
-    """A frame as chunks to write one after the other; the payload is not copied."""
-    head = _dumps(record).encode()
+def encode(record: Record | bytes, payload: bytes = b"") -> list[bytes]:
+    """A frame as chunks to write one after the other; a large payload is not copied.
+
+    record  the record, or its JSON
+    """
+    head = record if isinstance(record, bytes) else to_json(record).encode()
     foot = FOOTER.pack(MAGIC, len(head), len(payload), zlib.crc32(head), zlib.crc32(payload), 0)[:-4]
     small = head + foot + struct.pack("<I", zlib.crc32(foot))
     if len(payload) < TAIL:

@@ -15,7 +15,7 @@ from typing import Any
 from runforrest.folder import frames, identity, layout, settings
 from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, new_tag
 from runforrest.folder.journal import merge_journal
-from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
+from runforrest.folder.stored import ATTEMPT, StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.limits import Limits
@@ -225,8 +225,7 @@ class Membership:
     def _take_back(self, runner: str, home: str, name: Name) -> None:
         try:
             destination = self._destination(runner, f"{home}/{name}", name)
-            self.fs.rename(f"{home}/{name}", destination)
-            self.reclaimed += 1
+            self.reclaimed += self.folder.move(f"{home}/{name}", destination)
         except OSError:
             pass        # its owner published it, or another took it back; the next listing tells
 
@@ -237,7 +236,8 @@ class Membership:
         except OSError as error:
             if error.errno not in NOT_APPENDABLE:
                 raise
-            task = StoredTask(name, side_records(self.fs, name), 0)     # a link, a folder, not readable
+            task = StoredTask(name, [], 0)          # a link, a folder, not readable
+            task.add_side_records(self.fs)
         record = task.result() if self._intact(path, name) else None
         if record and record.get("outcome") == outcomes.RETURNED:
             return f"{layout.DONE}/{name}"

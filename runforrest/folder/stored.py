@@ -99,22 +99,24 @@ class StoredTask:
 
 
 def side_records(fs: FileOps, name: Name) -> list[Record]:
-    """Records that attempts of this task left in ``tries/``, oldest first."""
+    """Records that attempts of this task left in ``tries/``, at most one of each attempt."""
     try:
         files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t") and _is_of(n, name.id)]
     except OSError:
         return []
-    found = []
-    for file in files:
+    found: dict[str, Record] = {}
+    for file in sorted(files, key=lambda n: n.endswith(".lost")):   # who was given up may have ended all the same
         try:
             fd = fs.open_read(f"{layout.TRIES}/{file}")
         except OSError:
             continue
         try:
-            found += [f.record for f in frames.backwards(fd) if f.record.get("frame") == ATTEMPT]
+            for frame in frames.backwards(fd):
+                if frame.record.get("frame") == ATTEMPT:
+                    found.setdefault(str(frame.record.get("attempt")), frame.record)
         finally:
             os.close(fd)
-    return found
+    return list(found.values())
 
 
 def _is_of(file: str, id: str) -> bool:

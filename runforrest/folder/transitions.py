@@ -122,7 +122,7 @@ class TaskFolder:
 
         Raises OSError if the folder is in trouble and the task is still in ``doing/``.
         """
-        published = self._move(f"{layout.DOING}/{runner}/{name}", f"{state}/{name}")
+        published = self.move(f"{layout.DOING}/{runner}/{name}", f"{state}/{name}")
         if published and self.settings.force_folders:
             self.fs.force_folder(state)
         return published
@@ -134,13 +134,14 @@ class TaskFolder:
         repeats late would hit it.  Budgets count the records of ended attempts, so an attempt that was
         released costs nothing.
         """
-        return self._move(f"{layout.DOING}/{runner}/{name}", f"{layout.TODO}/{name}")
+        return self.move(f"{layout.DOING}/{runner}/{name}", f"{layout.TODO}/{name}")
 
     def requeue(self, name: Name, state: str) -> bool:
         """What `mv fail/x todo/` does: try the task again, with its history."""
-        return self._move(f"{state}/{name}", f"{layout.TODO}/{name}")
+        return self.move(f"{state}/{name}", f"{layout.TODO}/{name}")
 
-    def _move(self, source: str, destination: str) -> bool:
+    def move(self, source: str, destination: str) -> bool:
+        """One rename; True if the task is at its destination, False if it was taken from the source."""
         for last in (False, True):
             try:
                 self.fs.rename(source, destination)

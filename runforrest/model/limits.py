@@ -58,10 +58,12 @@ class Limits:
     def from_json(cls, found: object) -> Limits:
         """Limits out of a record; what is unknown or malformed there counts as not set."""
         limits = cls()
-        if isinstance(found, dict):
+        if found and isinstance(found, dict):
             for field in cls.__slots__:
+                if found.get(field) is None:
+                    continue
                 try:
-                    setattr(limits, field, getattr(cls(**{field: found.get(field)}), field))
+                    setattr(limits, field, getattr(cls(**{field: found[field]}), field))
                 except (InvalidArgument, TypeError):
                     continue
         return limits

@@ -9,7 +9,7 @@ import sys
 import time
 
 from runforrest import errors, graph
-from runforrest.folder import attempts, layout
+from runforrest.folder import attempts, frames, layout
 from runforrest.model import outcomes
 from runforrest.process import page as pages
 from runforrest.process import system
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runforrest.folder.fsio import FileOps
-    from runforrest.folder.stored import StoredTask
+    from runforrest.process.claimed import Claimed
     from runforrest.process.config import Config
     from runforrest.process.output import Output
     from runforrest.process.page import Page
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLOSE_UPTO = 1024
+HANDLED = (int(signal.SIGCHLD), int(signal.SIGTERM), int(signal.SIGUSR1))
 RETRY_SECONDS = 1.0                 # between two tries to write a result to a full disk
+
+
+#: the C function under the wrapper, which converts to enums and back
+_signal = getattr(signal.signal, "__wrapped__", signal.signal)
 
 
 def become_child(guard: int, keep: tuple[int, ...] = ()) -> None:
     """After the fork: a session of its own, no signal handler and no descriptor of the guard's."""
     signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_DFL)
+    for signum in HANDLED:
+        _signal(signum, 0)
     os.setsid()
     system.die_with_parent(guard, signal.SIGKILL)
     low = 3
@@ -51,76 +56,37 @@ class Child:
     def __init__(self, config: Config, fs: FileOps, output: Output, page: Page) -> None:
         self.config, self.fs, self.output, self.page = config, fs, output, page
         self.pid = os.getpid()
+        self.cpu = 0.0                          # used before this attempt
 
-    def attempt(self, path: str, task: StoredTask, call: bytes | None, problem: str = "") -> dict[str, Any]:
-        """Run one attempt and write its frame.  Returns the summary, which is on the page as well.
-
-        path     the claimed file; ``call``: the pickle in it, or None with ``problem`` saying why not
-        """
-        started = time.time()
+    def attempt(self, claimed: Claimed) -> None:
+        """Run one attempt, write its frame, and leave the report on the page."""
         begun = time.monotonic()
-        usage = _usage()
         record: dict[str, Any] = {
-            "frame": "attempt", "attempt": task.name.attempt, "number": task.name.tries, "outcome": "",
-            "runner": self.config.runner, "host": self.config.host, "pid": self.pid, "started": _iso(started)}
-        try:
-            payload = self._load_and_run(task, call, problem, record)
-        except errors.Unloadable as error:
-            payload = self._failed(record, outcomes.UNLOADABLE, error)
+            "frame": "attempt", "attempt": claimed.name.attempt, "number": claimed.name.tries, "outcome": "",
+            "runner": self.config.runner, "host": self.config.host, "pid": self.pid, "started": iso(time.time())}
+        words: dict[str, Any] = {}
+        if claimed.problem is not None:
+            outcome = outcomes.UNLOADABLE if isinstance(claimed.problem, errors.Unloadable) else outcomes.RAISED
+            payload = self._failed(record, words, outcome, claimed.problem)
+        else:
+            assert claimed.call is not None
+            payload = self._load_and_run(claimed.call, record, words)
         self.page.state = pages.WRITING
-        self._write(path, task, record, payload, begun, usage)
-        summary = {k: v for k, v in record.items() if k not in ("traceback", "output", "frame")}
-        summary["counts"] = _count(task.counts(), record["outcome"])
-        summary["limits"] = task.envelope.get("limits") or {}
-        self.page.complete(summary)
-        return summary
+        self._write(claimed, record, words, payload, begun)
 
-    # -- before --------------------------------------------------------------------------
-
-    def _load_and_run(self, task: StoredTask, call: bytes | None, problem: str, record: dict[str, Any]) -> bytes:
-        if call is None:
-            raise errors.Unloadable(problem)
-        _check_loadable(task.envelope)
+    def _load_and_run(self, call: bytes, record: dict[str, Any], words: dict[str, Any]) -> bytes:
         try:
-            self._enter(task)
-        except OSError as error:                        # the working directory that was asked for
-            return self._failed(record, outcomes.RAISED, error)
-        try:
-            deferred = pickle.loads(call)
+            deferred = graph.loads(call)
         except MemoryError as error:
-            return self._failed(record, outcomes.OUT_OF_MEMORY, error)
+            return self._failed(record, words, outcomes.OUT_OF_MEMORY, error)
         except BaseException as error:
             self._stop_if_stray()
-            raise _unloadable(error) from error
-        return self._evaluate(deferred, record)
-
-    def _enter(self, task: StoredTask) -> None:
-        """The task's import path, working directory and environment."""
-        envelope = task.envelope
-        path = envelope.get("path")
-        if path and path != sys.path:
-            sys.path[:] = path + [p for p in self.config.path if p not in path]
-        directory = envelope.get("cwd")
-        if envelope.get("chdir"):                       # asked for: must exist
-            os.chdir(envelope["chdir"])
-        elif directory:
-            try:
-                os.chdir(directory)
-            except OSError:                             # scheduled on another host
-                pass
-        environ = os.environ
-        for key, value in (envelope.get("env") or {}).items():
-            if value is None:
-                environ.pop(key, None)
-            else:
-                environ[key] = value
-        environ["RUNFORREST_TASK"] = task.name.id
-        environ["RUNFORREST_ATTEMPT"] = task.name.attempt
-        environ["RUNFORREST_DIR"] = self.config.root
+            return self._failed(record, words, outcomes.UNLOADABLE, _unloadable(error))
+        return self._evaluate(deferred, record, words)
 
     # -- the call ------------------------------------------------------------------------
 
-    def _evaluate(self, deferred: object, record: dict[str, Any]) -> bytes:
+    def _evaluate(self, deferred: object, record: dict[str, Any], words: dict[str, Any]) -> bytes:
         """Evaluate the call; the outcome goes into the record, the pickled value or exception is returned."""
         self.page.state = pages.RUNNING
         begun = time.perf_counter()
@@ -131,24 +97,24 @@ class Child:
             record["runtime"] = time.perf_counter() - begun
             self.page.state = pages.WRITING
             outcome = outcomes.OUT_OF_MEMORY if isinstance(error, MemoryError) else outcomes.RAISED
-            return self._failed(record, outcome, error)
+            return self._failed(record, words, outcome, error)
         self._stop_if_stray()
         record["runtime"] = time.perf_counter() - begun
         self.page.state = pages.WRITING
         try:
             payload, _ = graph.dumps(value)
         except BaseException as error:
-            return self._failed(record, outcomes.RAISED, _unpicklable_value(deferred, error))
+            return self._failed(record, words, outcomes.RAISED, _unpicklable_value(deferred, error))
         record["outcome"] = outcomes.RETURNED
         record["payload"] = "value"
         return payload
 
-    def _failed(self, record: dict[str, Any], outcome: str, error: BaseException) -> bytes:
+    def _failed(self, record: dict[str, Any], words: dict[str, Any], outcome: str, error: BaseException) -> bytes:
         record["outcome"] = outcome
         record["payload"] = "error"
-        record["error"] = type(error).__name__
-        record["message"] = _text(error)[:2000]
-        record["traceback"] = traceback_text(error)
+        record["error"] = type(error).__name__[:200]
+        words["message"] = _text(error)[:2000]
+        words["traceback"] = traceback_text(error)
         return pickled_error(error)
 
     def _stop_if_stray(self) -> None:
@@ -158,22 +124,28 @@ class Child:
 
     # -- after ---------------------------------------------------------------------------
 
-    def _write(self, path: str, task: StoredTask, record: dict[str, Any], payload: bytes,
-               begun: float, before: tuple[float, int]) -> None:
-        """Append the frame; a full disk is waited out, the result is kept until then."""
+    def _write(self, claimed: Claimed, record: dict[str, Any], words: dict[str, Any], payload: bytes,
+               begun: float) -> None:
+        """Append the frame; a full disk is waited out, the result is kept until then.
+
+        record  what goes into the report as well; ``words``: what may be long, for the file alone
+        """
         flush_output()
         while True:
             try:
                 cpu, peak = _usage()
-                record.update(ended=_iso(time.time()), duration=time.monotonic() - begun,
-                              cpu=round(cpu - before[0], 6), peak_bytes=peak)
-                record.update(self.output.collect())
-                state = layout.DONE if record["outcome"] == outcomes.RETURNED else layout.FAIL
-                log = self.output.log_name(task.name, state)
-                if log:
-                    record["log"] = log
-                attempts.write_attempt(self.fs, path, task.name, record, payload, self.config.force,
-                                       cut=task.end)
+                record.update(ended=iso(time.time()), duration=time.monotonic() - begun,
+                              cpu=round(cpu - self.cpu, 6), peak_bytes=peak)
+                words.update(self.output.collect())
+                if words.get("output_bytes"):
+                    state = layout.DONE if record["outcome"] == outcomes.RETURNED else layout.FAIL
+                    record["log"] = self.output.log_name(claimed.name, state)
+                text = frames.to_json(record)
+                whole = f"{text[:-1]},{frames.to_json(words)[1:]}" if words else text
+                attempts.write_attempt(self.fs, claimed.path, claimed.name, whole.encode(), payload,
+                                       self.config.force, cut=claimed.task.end)
+                self.cpu = cpu
+                self.page.complete(claimed.header + text[1:].encode() + b"\n")
                 return
             except OSError as error:
                 if error.errno not in attempts.PASSING:
@@ -195,7 +167,7 @@ def pickled_error(error: BaseException) -> bytes:
     """The exception pickled so that it can be loaded again: itself, or a stand-in with its name and text."""
     try:
         data, _ = graph.dumps(error)
-        pickle.loads(data)
+        graph.loads(data)
         return data
     except BaseException:
         stand_in = errors.RemoteError(f"{type(error).__name__}: {_text(error)} (the exception itself can't be pickled)",
@@ -242,21 +214,6 @@ def _unpicklable_value(deferred: object, error: BaseException) -> BaseException:
     return made
 
 
-def _check_loadable(envelope: dict[str, Any]) -> None:
-    """Refuse a pickle that this Python would misread: byte code differs from one minor version to the next."""
-    made = str(envelope.get("python") or "")
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    exact = envelope.get("serializer") == "dill"
-    if made and (made.split(".")[:2] != here.split(".") if exact else made.split(".")[0] != here.split(".")[0]):
-        raise errors.Unloadable(
-            f"the task was pickled by Python {made}, this runner is Python {here}: start a runner with Python "
-            f"{'.'.join(made.split('.')[:2])}, then `runforrest retry` it")
-
-
-def _count(counts: dict[str, int], outcome: str) -> dict[str, int]:
-    return {**counts, outcome: counts.get(outcome, 0) + 1}
-
-
 def _usage() -> tuple[float, int]:
     """(CPU seconds, peak bytes) of this process and the children it waited for."""
     import resource
@@ -266,5 +223,5 @@ def _usage() -> tuple[float, int]:
             max(own.ru_maxrss, below.ru_maxrss) * scale)
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

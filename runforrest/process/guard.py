@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 
-from runforrest.folder import attempts
+from runforrest.folder import attempts, layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.stored import StoredTask
 from runforrest.model import outcomes
@@ -24,9 +24,12 @@ from runforrest.model.limits import GRACE, Limits
 from runforrest.model.names import Name
 from runforrest.process import page as pages
 from runforrest.process import system
-from runforrest.process.child import Child, become_child, flush_output
+from runforrest.process.child import RETRY_SECONDS, Child, become_child, flush_output, iso
+from runforrest.process.claimed import Claimed, fault, report_header, report_line
 from runforrest.process.output import Output
 from runforrest.process.page import Page
+from runforrest.process.reuse import serve_many
+from runforrest.process.surroundings import Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,19 +59,19 @@ class Guard:
         self.orders, self.reports, self.work = orders, reports, work
         self.fs = FileOps(config.root)
         self.output = Output(self.fs, config.runner, slot)
+        self.surroundings = Surroundings(config)
         self.page = Page()
         self.parent = os.getppid()
         self.doomed = False
         self.oom_kills = system.oom_kills()
         self._lines = _Lines(orders)
-        self._pending: list[dict[str, Any]] = []
 
     def serve(self) -> int:
         """Run until the runner closes the orders; returns the exit code."""
         system.become_subreaper()
         self._set_signals()
         self.output.open()
-        self.report({"ready": os.getpid()})
+        self.report(report_line({"ready": os.getpid()}))
         try:
             if self.config.isolation == "reuse":
                 while True:
@@ -81,8 +84,9 @@ class Guard:
             self._sweep()
             return EXIT_GONE if self.doomed else 0
 
-    def report(self, message: dict[str, Any]) -> None:
-        os.write(self.reports, json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    def report(self, line: bytes) -> None:
+        """A line of JSON for the runner; short enough (below PIPE_BUF) to go out whole."""
+        os.write(self.reports, line)
 
     def _set_signals(self) -> None:
         reader, writer = os.pipe()
@@ -137,36 +141,35 @@ class Guard:
         name = _name_of(path)
         self.page.reset()
         try:
-            task, call, problem = load(self.fs, path, name)
+            claimed = Claimed(self.fs, path, name, self.config.limits)
         except OSError as error:
-            self.report({"name": str(name), "fault": f"{error.strerror or error}: {path}",
-                         "gone": isinstance(error, FileNotFoundError)})
+            self.report(fault(name, path, error))
             return
-        if task.envelope.get("serializer") == "dill" and "dill" not in sys.modules:
+        if claimed.task.envelope.get("serializer") == "dill" and "dill" not in sys.modules:
             import dill  # noqa: F401    once here, not in each child
-        limits = Limits.from_json(task.envelope.get("limits")).or_else(self.config.limits)
-        now = time.monotonic()
+        claimed.enter(self.surroundings)
+        begun = time.monotonic()
         self.page.state = pages.LOADING
-        enforce(self.page, limits)
+        claimed.enforce(self.page)
         guard = os.getpid()
         child = os.fork()
         if child == 0:
-            self._in_fresh_child(guard, path, task, call, problem)
-        status, usage, ladder = self._supervise(child)
-        self._settle(path, name, now, status, usage, ladder)
+            self._in_fresh_child(guard, claimed)
+        status, usage, reason = self._supervise(child)
+        self._settle(path, name, begun, status, usage, reason)
 
-    def _in_fresh_child(self, guard: int, path: str, task: StoredTask, call: bytes | None, problem: str) -> None:
+    def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
         code = 1
         try:
             become_child(guard)
-            Child(self.config, self.fs, self.output, self.page).attempt(path, task, call, problem)
+            Child(self.config, self.fs, self.output, self.page).attempt(claimed)
             code = 0
         except attempts.TakenOver:
             code = 0
         except BaseException:
-            _print_error()
-        finally:
+            print_error()
             flush_output()
+        finally:
             os._exit(code)
 
     # -- a child that runs many ----------------------------------------------------------
@@ -179,24 +182,27 @@ class Guard:
             code = 1
             try:
                 become_child(guard, keep=(self.work, self.reports))
-                from runforrest.process.reuse import serve_many
-                serve_many(self.config, self.fs, self.output, self.page, self.work, self.reports, guard)
+                serve_many(Child(self.config, self.fs, self.output, self.page), self.surroundings,
+                           self.work, self.reports, guard)
                 code = 0
             except BaseException:
-                _print_error()
-            finally:
+                print_error()
                 flush_output()
+            finally:
                 os._exit(code)
-        now = time.monotonic()
-        status, usage, ladder = self._supervise(child)
+        begun = time.monotonic()
+        status, usage, reason = self._supervise(child)
         if self.page.state != pages.IDLE:
-            path = self.page.current()["path"]
-            self._settle(path, _name_of(path), now, status, usage, ladder)
+            path = json.loads(self.page.current())["path"]
+            self._settle(path, _name_of(path), begun, status, usage, reason)
 
     # -- watching ------------------------------------------------------------------------
 
-    def _supervise(self, child: int) -> tuple[int, resource.struct_rusage, Ladder]:
-        """Wait for the child to end, or see to it; then end whatever it left behind."""
+    def _supervise(self, child: int) -> tuple[int, resource.struct_rusage, str]:
+        """Wait for the child to end, or see to it; then end whatever it left behind.
+
+        Returns its status and usage, and why it was ended, if it was.
+        """
         ladder = Ladder(None, GRACE)
         while True:
             found = self._reap(child)
@@ -210,7 +216,7 @@ class Guard:
                 system.kill_tree(child)
                 raise
         self._sweep()
-        return (*found, ladder)
+        return (*found, ladder.reason)
 
     def _step(self, child: int, ladder: Ladder) -> float | None:
         """Enforce the limits that stand on the page; returns the seconds until the next look."""
@@ -271,26 +277,23 @@ class Guard:
     # -- how it ended --------------------------------------------------------------------
 
     def _settle(self, path: str, name: Name, begun: float, status: int, usage: resource.struct_rusage,
-                ladder: Ladder) -> None:
+                reason: str) -> None:
         """Report the child's own word, or write the record that it could not write any more."""
+        state = layout.FAIL
         if self.page.state == pages.COMPLETE:
-            report = self.page.summary()
+            line = self.page.report()
+            if self.output.size() and json.loads(line)["outcome"] == outcomes.RETURNED:
+                state = layout.DONE
+        elif reason == RELEASED:
+            line = report_line({"name": str(name), "released": True})
         else:
-            if ladder.reason == RELEASED:
-                self.output.clear(name, "fail")
-                self.report({"name": str(name), "released": True})
-                return
-            report = self._post_mortem(path, name, begun, status, usage, ladder.reason)
-        peak = usage.ru_maxrss * (1024 if system.LINUX else 1)
-        report["peak_bytes"] = max(report.get("peak_bytes") or 0, peak)
-        self.output.clear(name, "done" if report.get("outcome") == outcomes.RETURNED else "fail")
-        self.report({"name": str(name), **report})
+            line = self._post_mortem(path, name, begun, status, usage, reason)
+        self.output.clear(name, state)
+        self.report(line)
 
     def _post_mortem(self, path: str, name: Name, begun: float, status: int, usage: resource.struct_rusage,
-                     reason: str) -> dict[str, Any]:
-        """The record of an attempt that ended without a word, written into the task's file."""
-        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+                     reason: str) -> bytes:
+        """Write the record of an attempt that ended without a word; returns the report."""
         try:
             fd = self.fs.open_read(path)
             try:
@@ -298,39 +301,54 @@ class Guard:
             finally:
                 os.close(fd)
         except OSError as error:
-            return {"fault": f"{error.strerror or error}: {path}", "gone": isinstance(error, FileNotFoundError)}
+            return fault(name, path, error)
         written = task.result()
         if written is not None:         # killed between its frame and its word to us
-            return {**{k: v for k, v in written.items() if k not in ("traceback", "output", "frame")},
-                    "counts": task.counts(), "limits": task.envelope.get("limits") or {}}
-        outcome = reason or self._why(signum)
-        duration = time.monotonic() - begun
-        record: dict[str, Any] = {
-            "frame": "attempt", "attempt": name.attempt, "number": name.tries, "outcome": outcome,
-            "runner": self.config.runner, "host": self.config.host,
-            "started": _iso(time.time() - duration), "ended": _iso(time.time()), "duration": duration,
-            "exit_code": code, "signal": signal.Signals(signum).name if signum in _SIGNALS else signum,
-            "cpu": usage.ru_utime + usage.ru_stime,
-            "peak_bytes": usage.ru_maxrss * (1024 if system.LINUX else 1),
-            "message": _explain(outcome, signum, code, task, self.config.limits)}
-        record.update(self.output.collect())
-        log = self.output.log_name(name, "fail")
+            task.attempts.remove(written)
+            short = {k: v for k, v in written.items() if k not in ("message", "traceback", "output")}
+            return report_header(task) + report_line(short)[1:]
+        record = self._record(name, begun, status, usage, reason)
+        words: dict[str, Any] = {"message": self._explain(record, task)}
+        words.update(self.output.collect())
+        log = self.output.log_name(name, layout.FAIL)
         if log:
             record["log"] = log
         while True:
             try:
-                attempts.write_attempt(self.fs, path, name, record, b"", self.config.force, cut=task.end)
-                break
+                attempts.write_attempt(self.fs, path, name, {**record, **words}, b"", self.config.force, cut=task.end)
+                return report_header(task) + report_line(record)[1:]
             except attempts.TakenOver:
-                return {"gone": True}
+                return report_line({"name": str(name), "gone": True})
             except OSError as error:
                 if error.errno not in attempts.PASSING:
-                    return {"fault": f"{error.strerror or error}: {path}"}
-                self._wait(1.0)
-        counts = task.counts()
-        counts[outcome] = counts.get(outcome, 0) + 1
-        return {**{k: v for k, v in record.items() if k not in ("traceback", "output", "frame")},
-                "counts": counts, "limits": task.envelope.get("limits") or {}}
+                    return fault(name, path, error)
+                self._wait(RETRY_SECONDS)
+
+    def _record(self, name: Name, begun: float, status: int, usage: resource.struct_rusage,
+                reason: str) -> dict[str, Any]:
+        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        duration = time.monotonic() - begun
+        return {"frame": "attempt", "attempt": name.attempt, "number": name.tries,
+                "outcome": reason or self._why(signum), "runner": self.config.runner, "host": self.config.host,
+                "started": iso(time.time() - duration), "ended": iso(time.time()), "duration": duration,
+                "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+                "signal": _signal_name(signum), "cpu": usage.ru_utime + usage.ru_stime,
+                "peak_bytes": usage.ru_maxrss * (1024 if system.LINUX else 1)}
+
+    def _explain(self, record: dict[str, Any], task: StoredTask) -> str:
+        limits = Limits.from_json(task.envelope.get("limits")).or_else(self.config.limits)
+        outcome = record["outcome"]
+        if outcome == outcomes.TIMED_OUT:
+            return f"ran longer than its timeout of {limits.timeout:g} s and was killed"
+        if outcome == outcomes.OUT_OF_MEMORY and limits.memory is not None:
+            return f"held more memory than its limit of {limits.memory} bytes and was killed"
+        if outcome == outcomes.OUT_OF_MEMORY:
+            return "killed by the system, which had run out of memory"
+        if outcome == outcomes.CANCELLED:
+            return "cancelled"
+        if record["signal"] is not None:
+            return f"killed by {record['signal']}; the end of its output may say more"
+        return f"its process ended with exit code {record['exit_code']} before it returned"
 
     def _why(self, signum: int | None) -> str:
         """crashed, or out_of_memory if the kernel has killed a process for memory meanwhile."""
@@ -341,52 +359,11 @@ class Guard:
         return outcomes.CRASHED
 
 
-_SIGNALS = {s.value for s in signal.Signals}
-
-
-def load(fs: FileOps, path: str, name: Name) -> tuple[StoredTask, bytes | None, str]:
-    """(task, call, problem): the call is None, and the problem says why, if the file can't be a task.
-
-    Raises OSError where the file may well be good but can't be read now.
-    """
+def _signal_name(signum: int | None) -> str | None:
     try:
-        fd = fs.open_read(path)
-    except OSError as error:
-        if error.errno in attempts.NOT_APPENDABLE:
-            return StoredTask(name, [], 0), None, f"the file can't be opened: {error.strerror}"
-        raise
-    try:
-        try:
-            task = StoredTask.read(fd, name)
-            return task, task.call(fd), ""
-        except ValueError as error:
-            return task, None, f"{error}: schedule the task again"
-        except IsADirectoryError:
-            return StoredTask(name, [], 0), None, "it is a folder, not a file"
-    finally:
-        os.close(fd)
-
-
-def enforce(page: Page, limits: Limits) -> None:
-    """Put the limits of an attempt that starts now onto the page."""
-    page.limit(None if limits.timeout is None else time.monotonic() + limits.timeout,
-               GRACE if limits.grace is None else limits.grace, limits.memory)
-
-
-def _explain(outcome: str, signum: int | None, code: int | None, task: StoredTask, defaults: Limits) -> str:
-    limits = Limits.from_json(task.envelope.get("limits")).or_else(defaults)
-    if outcome == outcomes.TIMED_OUT:
-        return f"ran longer than its timeout of {limits.timeout:g} s and was killed"
-    if outcome == outcomes.CANCELLED:
-        return "cancelled"
-    if outcome == outcomes.OUT_OF_MEMORY:
-        if limits.memory is not None:
-            return f"held more memory than its limit of {limits.memory} bytes and was killed"
-        return "killed by the system, which had run out of memory"
-    if signum is not None:
-        name = signal.Signals(signum).name if signum in _SIGNALS else f"signal {signum}"
-        return f"killed by {name}; the end of its output may say more"
-    return f"its process ended with exit code {code} before it returned"
+        return None if signum is None else signal.Signals(signum).name
+    except ValueError:                  # a real-time signal
+        return f"signal {signum}"
 
 
 def _name_of(path: str) -> Name:
@@ -395,7 +372,7 @@ def _name_of(path: str) -> Name:
     return name
 
 
-def _print_error() -> None:
+def print_error() -> None:
     """Into the slot's output, so that it ends up in the attempt's record."""
     import traceback
     traceback.print_exc()
@@ -403,10 +380,6 @@ def _print_error() -> None:
 
 def _nothing(signum: int, frame: object) -> None:
     pass
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
 class _Lines:

@@ -7,23 +7,18 @@ intact frame in the task's file, says that the result was written.  Loaded in ev
 
 from __future__ import annotations
 
-import json
 import mmap
 import struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 IDLE, LOADING, RUNNING, WRITING, COMPLETE = range(5)
-SIZE = 8192
-_STATE, _LIMITS, _CURRENT, _SUMMARY = 0, 8, 64, 2048
+SIZE = 12288
+_STATE, _LIMITS, _CURRENT, _REPORT = 0, 8, 64, 4096
 _limits = struct.Struct("<ddd")
 _length = struct.Struct("<I")
 
 
 class Page:
-    """State, deadline, current task and summary of the child of one slot."""
+    """State, deadline, current task and report of the child of one slot."""
 
     def __init__(self) -> None:
         self._map = mmap.mmap(-1, SIZE)
@@ -47,31 +42,29 @@ class Page:
         deadline, grace, memory = _limits.unpack_from(self._map, _LIMITS)
         return deadline or None, grace, int(memory) or None
 
-    def begin(self, current: dict[str, Any]) -> None:
-        """What is about to run (for a child that runs many)."""
+    def begin(self, order: bytes) -> None:
+        """What is about to run, as it was ordered (for a child that runs many)."""
         self.reset()
-        self._put(_CURRENT, _SUMMARY, current)
+        self._put(_CURRENT, _REPORT, order)
         self.state = LOADING
 
-    def current(self) -> dict[str, Any]:
+    def current(self) -> bytes:
         return self._get(_CURRENT)
 
-    def complete(self, summary: dict[str, Any]) -> None:
+    def complete(self, report: bytes) -> None:
         """The frame is in the file; first the words, then the state that vouches for them."""
-        self._put(_SUMMARY, SIZE, summary)
+        self._put(_REPORT, SIZE, report)
         self.state = COMPLETE
 
-    def summary(self) -> dict[str, Any]:
-        return self._get(_SUMMARY)
+    def report(self) -> bytes:
+        return self._get(_REPORT)
 
-    def _put(self, start: int, stop: int, value: dict[str, Any]) -> None:
-        text = json.dumps(value).encode()
+    def _put(self, start: int, stop: int, text: bytes) -> None:
         if len(text) > stop - start - _length.size:
-            text = json.dumps({k: v for k, v in value.items() if len(str(v)) < 200}).encode()
+            raise ValueError(f"{len(text)} bytes do not fit onto the page")
         _length.pack_into(self._map, start, len(text))
         self._map[start + _length.size:start + _length.size + len(text)] = text
 
-    def _get(self, start: int) -> dict[str, Any]:
+    def _get(self, start: int) -> bytes:
         (length,) = _length.unpack_from(self._map, start)
-        found: dict[str, Any] = json.loads(self._map[start + _length.size:start + _length.size + length])
-        return found
+        return self._map[start + _length.size:start + _length.size + length]

@@ -17,6 +17,8 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 if LINUX:
     import ctypes
     _libc = ctypes.CDLL(None)
+    _fflush = _libc.fflush
+    _fflush.argtypes = [ctypes.c_void_p]
 
     def become_subreaper() -> None:
         """Orphaned descendants become children of this process, not of init."""
@@ -30,7 +32,7 @@ if LINUX:
 
     def flush_c_streams() -> None:
         """What C code has printed and not yet written."""
-        _libc.fflush(None)
+        _fflush(None)
 
     def children(pid: int) -> list[int]:
         found: list[int] = []

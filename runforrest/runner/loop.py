@@ -133,9 +133,10 @@ class Runner:
         return self._ended(slot, name, message)
 
     def _ended(self, slot: int, name: Name, report: Message) -> ev.Ended:
-        outcome, counts = report["outcome"], report.get("counts") or {}
+        outcome, counts = report["outcome"], report.pop("earlier")
         if outcome == outcomes.RETURNED:
             return ev.Ended(slot, name, outcome, False, 0, report)
+        counts[outcome] = counts.get(outcome, 0) + 1
         limits = Limits.from_json(report.get("limits")).or_else(self.options.limits)
         report["limits"] = limits.to_json()
         failures = sum(n for o, n in counts.items() if o != outcomes.RETURNED)
@@ -232,7 +233,8 @@ class Runner:
             if written is None:
                 attempts.write_attempt(self.folder.fs, path, name, record, b"",
                                        self.folder.settings.force_results, cut=task.end)
-                task.attempts.append(record)
+            else:
+                task.attempts.remove(written)
         except (attempts.TakenOver, FileNotFoundError):
             self._handle(ev.Vanished(action.slot, name))
             return
@@ -240,7 +242,7 @@ class Runner:
             self._handle(ev.SlotFault(action.slot, name, f"{error.strerror or error}: {path}"))
             return
         self._handle(self._ended(action.slot, name, {
-            **(written or record), "counts": task.counts(), "limits": task.envelope.get("limits") or {}}))
+            **(written or record), "earlier": task.counts(), "limits": task.envelope.get("limits") or {}}))
 
     def _say(self, action: ev.Say) -> None:
         self.say(action.text)

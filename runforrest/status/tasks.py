@@ -19,6 +19,7 @@ from runforrest.model.names import SUFFIX, Name, clean_label
 from runforrest.model.records import Attempt, Envelope
 
 SHOWN = 10                         # candidates that an error names
+_RANKS = 5                         # see `_rank`: tags are random, so they fit by chance, and come last
 _MOST_MATCHES = 10_000             # kept while searching: a part that fits everything must not fill the memory
 
 
@@ -106,7 +107,7 @@ def _scan(fs: FileOps, folder: str, suffix: str = SUFFIX) -> Iterator[str]:
 def places(fs: FileOps, states: Iterable[str] = layout.STATES, name: str = "", limit: int = 0) -> Iterator[Place]:
     """The tasks in these states, in order of their names within a state.
 
-    name   a pattern (``*``, ``?``) for the id or the name; '' for all
+    name   a pattern (``*``, ``?``) for the name; '' for all
     limit  at most so many; 0 for all.  With it, memory does not grow with the list
     """
     left = limit
@@ -123,7 +124,7 @@ def places(fs: FileOps, states: Iterable[str] = layout.STATES, name: str = "", l
 
 def _fits(text: str, pattern: str) -> bool:
     name = Name.parse(text)
-    return name is not None and (fnmatchcase(name.label, pattern) or fnmatchcase(name.id, pattern))
+    return name is not None and fnmatchcase(name.label, pattern)
 
 
 def list_tasks(fs: FileOps, states: Sequence[str] = (), outcome: str = "", name: str = "",
@@ -176,8 +177,8 @@ def find(fs: FileOps, text: str, states: Sequence[str] = layout.STATES) -> Place
         return exact
     if not text:
         raise NoSuchTask("the name of a task can't be empty", directory=fs.root, matches=[])
-    ranked: list[list[Place]] = [[], [], [], []]
-    counts = [0, 0, 0, 0]
+    ranked: list[list[Place]] = [[] for _ in range(_RANKS)]
+    counts = [0] * _RANKS
     label = clean_label(text)
     for state in states:
         for file, runner in texts(fs, state):
@@ -200,13 +201,17 @@ def find(fs: FileOps, text: str, states: Sequence[str] = layout.STATES) -> Place
 
 
 def _rank(file: str, text: str, label: str) -> tuple[int, Name | None]:
-    """How well a file name fits: 0 exactly, 1 the id, 2 the name, 3 in part."""
+    """How well a file name fits: 0 exactly, 1 the id, 2 the name, 3 part of the name, 4 part of the rest."""
     name = Name.parse(file)
     if name is None:
-        return 3, None
+        return _RANKS - 1, None
     if file == text:
         return 0, name
-    return (1 if name.id == text else 2 if name.label in (text, label) else 3), name
+    if name.id == text:
+        return 1, name
+    if name.label in (text, label):
+        return 2, name
+    return (3 if text in name.label or label in name.label else 4), name
 
 
 def _by_path(fs: FileOps, text: str, states: Sequence[str]) -> Place | None:

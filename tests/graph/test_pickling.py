@@ -40,7 +40,6 @@ def by_us(task: Any) -> Any:
     return loads(dumps(task)[0])
 
 
-
 def by_table(task: Any) -> Any:
     """A pickler that doesn't look at the table of copyreg."""
     import io
@@ -293,11 +292,17 @@ class TaskAttribute:
 class TaskItem(TaskAttribute):
     pass
 
+def of_main(x):
+    return [x]
+
 if __name__ == "__main__":
     import runforrest as old
     odd = old.Task(eval, ["type('Odd', (dict,), {'a': 'attribute'})(a='item')"], {})
     add = old.Task(max, (old.TaskItem(odd, "a"), old.TaskAttribute(odd, "a")), {})
     add.metadata, add.returnvalue, add.errorvalue = {"n": 1}, "item", None
+    import dill
+    with open("old_main.pkl", "wb") as file:
+        dill.dump(old.Task(of_main, (add,), {}), file)
     with open("old.pkl", "wb") as file:
         pickle.dump([add, old.Task(max, (old.TaskAttribute(odd, "a"), "a"), {})], file, 4)
 '''
@@ -316,8 +321,10 @@ def test_tasks_of_runforrest_0_4(tmp_path: Path) -> None:
         "print(task.metadata, task.returnvalue, task.errorvalue)\n"
         "print(graph.evaluate(graph.loads(graph.dumps(graph.defer([task, other]))[0])))\n"
     )
-    out = fresh(code, str(tmp_path / "old.pkl"))
-    assert out.splitlines() == ["item attribute", "{'n': 1} item None", "['item', 'attribute']"]
+    code += "with open(sys.argv[2], 'rb') as file: print(graph.evaluate(graph.loads(file.read())))\n"
+    out = fresh(code, str(tmp_path / "old.pkl"), str(tmp_path / "old_main.pkl"))
+    assert out.splitlines()[3] == "['item']"  # dill, with its default settings
+    assert out.splitlines()[:3] == ["item attribute", "{'n': 1} item None", "['item', 'attribute']"]
 
 
 def test_state_alone_makes_a_task() -> None:
