@@ -20,7 +20,8 @@ from runforrest.cli import exits
 from runforrest.folder.stored import StoredTask
 from runforrest.graph import Task
 from runforrest.model.names import Name
-from runforrest.process.claimed import check_loadable, pickled_error, traceback_text
+from runforrest.process.child import pickled_error, traceback_text
+from runforrest.process.claimed import check_loadable
 
 
 def debug(arguments: Sequence[str]) -> int:

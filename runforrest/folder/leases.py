@@ -15,7 +15,7 @@ from typing import Any
 from runforrest.folder import frames, identity, layout, settings
 from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, new_tag
 from runforrest.folder.journal import merge_journal
-from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.limits import Limits
@@ -275,10 +275,13 @@ class Membership:
                   "runner": runner, "host": found.get("host", runner.split(".")[0]), "reclaimed_by": self.runner,
                   "ended": settings.now_text(),
                   "message": f"runner {runner} died while it held this task; {self.runner} took it back"}
+        file = f"{name.id}.{name.attempt}.lost"
         try:
-            create_internal(self.fs, layout.TRIES, f"{name.id}.{name.attempt}.lost", frames.encode(record))
-        except FileExistsError:
-            pass
+            create_internal(self.fs, layout.TRIES, file, frames.encode(record))
+        except FileExistsError:     # by another who takes this back, too; or by one who died while writing it
+            if not any(found.get("attempt") == name.attempt for found in side_records(self.fs, name)):
+                self.fs.unlink(f"{layout.TRIES}/{file}")
+                create_internal(self.fs, layout.TRIES, file, frames.encode(record))
 
     def _clear(self, runner: str) -> None:
         """Remove the dead runner's output files, and keep its journal."""

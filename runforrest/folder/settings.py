@@ -81,8 +81,14 @@ def create(fs: FileOps, durability: str = "normal") -> Settings:
 
 def ensure_internal(fs: FileOps) -> None:
     """The folders that come and go with the runners: made again by whoever finds one missing."""
-    for name in (layout.DOING, layout.INTERNAL, *layout.INTERNALS):
-        _ensure(fs, name)
+    for last in (False, False, True):
+        try:
+            for name in (layout.DOING, layout.INTERNAL, *layout.INTERNALS):
+                _ensure(fs, name)
+            return
+        except FileNotFoundError:       # a leaving runner is tidying up at this very moment
+            if last:
+                raise
 
 
 def _ensure(fs: FileOps, name: str) -> None:

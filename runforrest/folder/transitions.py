@@ -52,11 +52,14 @@ class TaskFolder:
         tmp = f"{layout.TMP}/{id}.{new_tag()}"
         chunks = frames.encode(envelope, call)
         try:
-            try:
-                self.fs.create(tmp, chunks)
-            except FileNotFoundError:       # the last runner has just tidied up
-                settings.ensure_internal(self.fs)
-                self.fs.create(tmp, chunks)
+            for last in (False, False, True):
+                try:
+                    self.fs.create(tmp, chunks)
+                    break
+                except FileNotFoundError:   # the last runner has just tidied up
+                    if last:
+                        raise
+                    settings.ensure_internal(self.fs)
         except OSError:
             self._drop(tmp)
             raise

@@ -1,0 +1,1 @@
+"""Tests of the command line: real programs, real signals, a real terminal."""

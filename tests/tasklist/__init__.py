@@ -1,0 +1,1 @@
+"""TaskList as its users see it."""
