@@ -54,8 +54,8 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
     elif state in ("done", "fail") and problem is None and kept and not stored.envelope:
         extras.update(kept)                # RunForrest has put its results into the pickle
     elif state in ("done", "fail") and problem is None:
-        problem = errors.Lost(f"{state}/{name} has no result of the attempt in its name; `runforrest retry` "
-                              f"runs it again")
+        problem = errors.Lost(f"{state}/{name} has no result of the attempt in its name; move it to todo/ "
+                              f"to run it again")
     if extras["errorvalue"] is None and (record is None or state == "todo"):
         extras["errorvalue"] = problem
     return task
@@ -93,7 +93,7 @@ def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseExc
     value: Any = None
     if record.get("payload"):
         if payload is None:
-            return None, errors.Unloadable("the result in the file is damaged; `runforrest retry` runs it again")
+            return None, errors.Unloadable("the result in the file is damaged; move the file to todo/ to run it again")
         try:
             value = loads(payload)
         except Exception as error:

@@ -11,6 +11,7 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from runforrest.errors import FolderError, TimedOut, UnpicklableError
@@ -27,31 +28,37 @@ from runforrest.results import load_task
 from runforrest.runner import Options, Runner
 from runforrest.runner.signals import forwarded
 
-BACKLOG = 10_000                   # finished tasks that may wait for the consumer before the runner pauses
+BUCKETS = 256
+BACKLOG = 1000                     # finished tasks that may wait for the consumer before the runner pauses
 _MOST_SAID = 5.0                   # seconds that leaving may take when the interpreter ends
 
 
 class Snapshot:
-    """Which tasks were in ``todo/`` when `run` was called: eight bytes per task, however long its name."""
+    """Which tasks were in ``todo/`` when `run` was called: nine bytes per task, however long its name."""
 
     def __init__(self, folder: TaskFolder) -> None:
-        self._hashes = array("q", (hash(name.id) for name in folder.names(layout.TODO)))
-        order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
-        self._sorted = array("q", (self._hashes[i] for i in order))
-        self._places = array("L", order)
-        self.yielded = bytearray(len(order))
+        self._buckets = [array("q") for _ in range(BUCKETS)]
+        for name in folder.scan(layout.TODO):
+            hashed = hash(name.id)
+            self._buckets[hashed % BUCKETS].append(hashed)
+        for number, bucket in enumerate(self._buckets):
+            self._buckets[number] = array("q", sorted(bucket))
+        self._firsts = [0, *accumulate(map(len, self._buckets))]
+        self.yielded = bytearray(self._firsts[-1])
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return self._firsts[-1]
 
-    def place(self, name: Name) -> int | None:
-        """The task's place in the order of scheduling; None if it was not there."""
-        wanted = hash(name.id)
-        at = bisect_left(self._sorted, wanted)
-        return self._places[at] if at < len(self._sorted) and self._sorted[at] == wanted else None
+    def find(self, name: Name) -> int | None:
+        """A number from 0 to ``len - 1`` that is this task's; None if it was not there."""
+        hashed = hash(name.id)
+        number = hashed % BUCKETS
+        bucket = self._buckets[number]
+        at = bisect_left(bucket, hashed)
+        return self._firsts[number] + at if at < len(bucket) and bucket[at] == hashed else None
 
     def __contains__(self, name: Name) -> bool:
-        return self.place(name) is not None
+        return self.find(name) is not None
 
 
 class Run:
@@ -68,6 +75,7 @@ class Run:
         self._print_errors, self._print_output, self._logfile = print_errors, print_output, logfile
         Membership(folder).recover()       # what dead runners of this host held is waiting, too
         self._snapshot: Snapshot | None = Snapshot(folder)
+        self._ranks = self._ranks_of(self._snapshot) if ordered else array("L")
 
     def __len__(self) -> int:
         return len(self._snapshot) if self._snapshot is not None else 0
@@ -108,21 +116,31 @@ class Run:
                               f"back; what is finished is in {self._folder.fs.path(layout.DONE)}, and run() again "
                               f"does the rest", directory=self._folder.fs.root)
 
+    def _ranks_of(self, snapshot: Snapshot) -> array[int]:
+        """The place of each task of the snapshot in the order of scheduling."""
+        ranks = array("L", bytes(len(snapshot) * array("L").itemsize))
+        for rank, name in enumerate(self._folder.names(layout.TODO)):
+            number = snapshot.find(name)
+            if number is not None:
+                ranks[number] = rank
+        return ranks
+
     def _in_order(self, work: _Background) -> Iterator[tuple[Name, str]]:
         """Finished tasks, each held back until all before it have been yielded."""
         assert self._snapshot is not None
         early: dict[int, tuple[Name, str]] = {}
         following = 0
         for name, state in work.finished():
-            place = self._snapshot.place(name)
-            if place is None or place < following:
+            number = self._snapshot.find(name)
+            rank = None if number is None else self._ranks[number]
+            if rank is None or rank < following:
                 yield name, state               # tried again by hand
                 continue
-            early[place] = (name, state)
+            early[rank] = (name, state)
             while following in early:
                 yield early.pop(following)
                 following += 1
-        yield from (early[place] for place in sorted(early))
+        yield from (early[rank] for rank in sorted(early))
 
     def _loaded(self, state: str, name: Name) -> Task | None:
         try:
@@ -203,7 +221,7 @@ class _Background:
             if self._held and self._queue.qsize() < BACKLOG // 2:
                 self._held = False
                 self.runner.tell(ev.Hold(False))
-            place = self._snapshot.place(item[0])
+            place = self._snapshot.find(item[0])
             if place is not None:
                 self._snapshot.yielded[place] = 1
             yield item
@@ -216,7 +234,7 @@ class _Background:
             return
         for state in (layout.DONE, layout.FAIL):
             for name in self._folder.names(state):
-                place = self._snapshot.place(name)
+                place = self._snapshot.find(name)
                 if place is not None and not self._snapshot.yielded[place]:
                     self._snapshot.yielded[place] = 1
                     yield name, state

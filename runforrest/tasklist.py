@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -41,7 +42,8 @@ class TaskList:
     post_clean           remove everything when this object goes away
     logfile              a file that gets a line for each event, and what the tasks print
     noschedule_if_exist  if the folder is there already, keep everything as it is and let `schedule` do nothing
-    durability           what survives a power cut: 'none', 'calls', 'normal' or 'full' (see docs/guarantees.md)
+    durability           what survives a power cut: 'none', 'calls', 'normal' or 'full' (see docs/guarantees.md);
+                         a list that is kept keeps its own
     trust                run tasks from a folder that other users may write to
 
     Raises TaskListExists, NotATaskList, FormatVersionError, UntrustedFolder, TaskListInUse.
@@ -51,14 +53,13 @@ class TaskList:
     def __init__(self, directory: str | os.PathLike[str], exist_ok: bool = False, pre_clean: bool = True,
                  post_clean: bool = False, logfile: str | os.PathLike[str] | None = None,
                  noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False) -> None:
-        self._post_clean = False           # until the list is known to be ours
         settings.check_durability(durability)
-        self._pid = os.getpid()
         self._cleaned = False
         self._fs = FileOps(os.fsdecode(directory))
         self._logfile = Logfile(logfile) if logfile else None
         self._trust = trust
         self._constants: dict[str, Any] = {}
+        self._constants_of: tuple[object, ...] = ()
         exists = os.path.isdir(self._fs.root) and bool(os.listdir(self._fs.root))
         if os.path.exists(self._fs.root) and not os.path.isdir(self._fs.root):
             raise errors.NotATaskList(f"{self._fs.root} is a file, not a folder", directory=self._fs.root)
@@ -70,15 +71,18 @@ class TaskList:
                 raise errors.TaskListExists(
                     f"TaskList directory {directory} already exists; exist_ok=True uses it, with pre_clean=False it "
                     f"keeps the tasks in it", directory=self._fs.root)
-            settings.open_list(self._fs, trust)
+            found = settings.open_list(self._fs, trust)
             self._noschedule = noschedule_if_exist and not self._was_interrupted()
             if not noschedule_if_exist and pre_clean:
-                self._refuse_if_in_use()
+                _refuse_if_in_use(self._fs)
                 cleaning.clean(self._fs, keep_folders=True)
+                if found.durability != durability:         # a new list, with the settings that were asked for
+                    self._fs.unlink(layout.SETTINGS)
         self._folder = TaskFolder(self._fs, settings.create(self._fs, durability))
         if noschedule_if_exist and not self._noschedule:
             self._mark_scheduling()
-        self._post_clean = post_clean
+        if post_clean:                     # only now: the list is known to be ours
+            weakref.finalize(self, _post_clean, self._fs, os.getpid())
 
     @property
     def directory(self) -> str:
@@ -123,7 +127,7 @@ class TaskList:
         id = self._folder.new_id(priority, name or what)
         envelope = {
             "frame": "envelope", "version": 1, "id": id, "name": name or "", "label": what,
-            "scheduled": settings.now_text(), **self._constant_part(), "serializer": serializer, "cwd": os.getcwd()}
+            "scheduled": settings.now_text(), **self._constant_part(), "serializer": serializer}
         if cwd is not None:
             envelope["chdir"] = os.path.abspath(os.fsdecode(cwd))
         for key, value in (("priority", priority), ("limits", limits.to_json()), ("env", dict(env or {})),
@@ -146,14 +150,16 @@ class TaskList:
 
     def _constant_part(self) -> dict[str, Any]:
         """What is the same in all envelopes of this process."""
-        path = [os.path.abspath(p) for p in sys.path]
-        if self._constants.get("path") != path or self._constants.get("pid") != os.getpid():
+        key = (os.getpid(), os.getcwd(), *sys.path)
+        if self._constants_of != key:
+            self._constants_of = key
             try:
                 dill = version("dill")
             except PackageNotFoundError:
                 dill = ""
             self._constants = {"host": identity.hostname(), "pid": os.getpid(), "user": _user(),
-                               "python": platform.python_version(), "dill": dill, "path": path}
+                               "python": platform.python_version(), "dill": dill, "cwd": os.getcwd(),
+                               "path": [os.path.abspath(p) for p in sys.path]}
         return self._constants
 
     # -- run -----------------------------------------------------------------------------
@@ -226,21 +232,13 @@ class TaskList:
         states = [state for state, wanted in ((layout.TODO, clean_todo), (layout.DONE, clean_done),
                                               (layout.FAIL, clean_fail)) if wanted]
         if os.path.isdir(self._fs.root):
-            self._refuse_if_in_use()
+            _refuse_if_in_use(self._fs)
             cleaning.clean(self._fs, states, keep_folders=len(states) < 3)
             self._cleaned = len(states) == 3
 
     def _is_cleaned(self) -> bool:
         """Whether the folder is gone because `clean` has removed it: then the list is empty, not broken."""
         return self._cleaned and not os.path.exists(self._fs.root)
-
-    def _refuse_if_in_use(self) -> None:
-        membership = Membership(TaskFolder(self._fs, settings.open_list(self._fs)))
-        alive = membership.alive()
-        if alive:
-            raise errors.TaskListInUse(
-                f"{self._fs.root} is being worked on by {', '.join(alive)}; stop {'it' if len(alive) == 1 else 'them'} "
-                f"first, or use another folder", directory=self._fs.root, runners=alive)
 
     # -- a list that was only half scheduled ---------------------------------------------
 
@@ -270,26 +268,37 @@ class TaskList:
         cleaning.clean(self._fs, [layout.TODO], keep_folders=True)
         return True
 
-    def __del__(self) -> None:
-        if getattr(self, "_post_clean", False) and self._pid == os.getpid():    # not in a fork
-            try:
-                self.clean()
-            except Exception:       # at the end of the interpreter half of everything may be gone
-                pass
-
     def __getstate__(self) -> dict[str, Any]:
         """A session that is saved may hold the list; its copy must not clean up."""
         return {"directory": self._fs.root, "trust": self._trust}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._post_clean = self._cleaned = False
-        self._pid = os.getpid()
+        self._cleaned = False
         self._fs = FileOps(state["directory"])
         self._trust, self._logfile, self._noschedule, self._constants = state["trust"], None, False, {}
+        self._constants_of = ()
         self._folder = TaskFolder(self._fs, settings.Settings())
 
     def __repr__(self) -> str:
         return f"TaskList({self._fs.root!r})"
+
+
+def _refuse_if_in_use(fs: FileOps) -> None:
+    alive = Membership(TaskFolder(fs, settings.open_list(fs))).alive()
+    if alive:
+        raise errors.TaskListInUse(
+            f"{fs.root} is being worked on by {', '.join(alive)}; stop {'it' if len(alive) == 1 else 'them'} "
+            f"first, or use another folder", directory=fs.root, runners=alive)
+
+
+def _post_clean(fs: FileOps, pid: int) -> None:
+    """The list object is gone, or the interpreter ends; ``__del__`` would come when half of that is gone."""
+    if pid == os.getpid() and os.path.isdir(fs.root):      # not in a fork
+        try:
+            _refuse_if_in_use(fs)
+            cleaning.clean(fs)
+        except (errors.RunforrestError, OSError):
+            pass
 
 
 def _plain(value: Any) -> Any:

@@ -130,7 +130,7 @@ def fork_bomb(pids: str, depth: int) -> None:
             with open(pids, "a") as file:
                 file.write(f"{os.getpid()}\n")
             fork_bomb(pids, depth - 1)
-        time.sleep(0.02)
+        time.sleep(0.03)
 
 
 def eat(megabytes: int, seconds: float = 30.0) -> int:

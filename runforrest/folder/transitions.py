@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator
 
 from runforrest.folder import frames, layout, settings
 from runforrest.folder.attempts import new_tag
@@ -22,7 +21,6 @@ from runforrest.model.names import Name, make_id
 LOST_RACE = (errno.ENOENT, errno.ESTALE, errno.EPERM)
 #: scheduled tasks that may wait to be forced together, and for how long (seconds)
 BATCH, BATCH_SECONDS = 1000, 1.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class TaskFolder:
@@ -31,6 +29,7 @@ class TaskFolder:
     def __init__(self, fs: FileOps, settings: Settings) -> None:
         self.fs, self.settings = fs, settings
         self._last_sequence = 0
+        self._second, self._second_text = -1, ""
         self._unforced = 0
         self._unforced_since = 0.0
         self._force_error: OSError | None = None
@@ -41,8 +40,10 @@ class TaskFolder:
         """An id that sorts behind all that this process made before."""
         micros = max(time.time_ns() // 1000, self._last_sequence + 1)
         self._last_sequence = micros
-        sequence = (_EPOCH + timedelta(microseconds=micros)).strftime("%Y%m%dT%H%M%S%f")
-        return make_id(priority, sequence, new_tag(), label)
+        second, rest = divmod(micros, 1_000_000)
+        if second != self._second:
+            self._second, self._second_text = second, time.strftime("%Y%m%dT%H%M%S", time.gmtime(second))
+        return make_id(priority, f"{self._second_text}{rest:06d}", new_tag(), label)
 
     def schedule(self, id: str, call: bytes, envelope: dict[str, object]) -> Name:
         """Publish a task.  When this returns it survives the death of any process; it survives a power
@@ -162,13 +163,16 @@ class TaskFolder:
 
     # -- looking -------------------------------------------------------------------------
 
-    def names(self, state: str) -> Iterable[Name]:
-        """The tasks in ``todo``, ``done`` or ``fail``, in order of their names."""
+    def scan(self, state: str) -> Iterator[Name]:
+        """The tasks in ``todo``, ``done`` or ``fail``, as they come."""
         try:
-            found = [Name.parse(n) for n in self.fs.scan(state, folders=False)]
+            yield from (name for name in map(Name.parse, self.fs.scan(state, folders=False)) if name is not None)
         except FileNotFoundError:
-            return []
-        return sorted((n for n in found if n is not None), key=str)
+            return
+
+    def names(self, state: str) -> list[Name]:
+        """The same in order of their names, which is that of scheduling, the more urgent first."""
+        return sorted(self.scan(state), key=str)
 
     def claims(self) -> dict[str, list[Name]]:
         """The tasks in ``doing/`` by runner."""
@@ -179,10 +183,7 @@ class TaskFolder:
 
     def count(self, state: str) -> int:
         """How many tasks are in ``todo``, ``done`` or ``fail``."""
-        try:
-            return sum(1 for n in self.fs.scan(state, folders=False) if Name.parse(n) is not None)
-        except FileNotFoundError:
-            return 0
+        return sum(1 for _ in self.scan(state))
 
     def _listed(self, name: str) -> list[str]:
         try:

@@ -11,7 +11,7 @@ from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
 from runforrest.model.names import SUFFIX, Name
 
-SMALLEST, SHARE = 1024, 16         # names kept: at least this many, else this share of the list
+SMALLEST, SHARE = 1024, 64         # names kept: at least this many, else this share of the list
 CROWD = 8                          # with other runners about, pick among this many per slot
 
 

@@ -10,13 +10,18 @@ from .task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pickle import dumps as _dumps
     from pickle import loads as _loads
     from typing import Any
 else:
     try:
-        from _pickle import loads as _loads  # see byreference
+        from _pickle import dumps as _dumps  # see byreference
+        from _pickle import loads as _loads
     except ImportError:
+        from pickle import dumps as _dumps
         from pickle import loads as _loads
+
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 flat.register()
 
@@ -29,6 +34,8 @@ def dumps(obj: Any) -> tuple[bytes, str]:
     pickler for the whole, so that a class and its instances stay together.
     Raises UnpicklableError, which says what can't be pickled and where it is.
     """
+    if type(obj) in _SCALARS:
+        return _dumps(obj, byreference.PROTOCOL), "pickle"
     try:
         if not _calls_main(obj):
             return byreference.dumps(obj), "pickle"

@@ -25,21 +25,19 @@ class _Ids:
     """Identifiers that no two tasks of any two processes share."""
 
     def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):
-            # a forked child continues the count of its parent, and so needs a prefix of its own
-            os.register_at_fork(after_in_child=self.renew)
+        self.pid = 0
 
-    def renew(self) -> None:
-        self.prefix = os.urandom(8).hex() + "-"
-        self.count = itertools.count(1).__next__
+    def __call__(self) -> str:
+        # a handler that runs at each fork would cost every child more than this comparison
+        pid = os.getpid()
+        if pid != self.pid:
+            self.pid = pid
+            self.prefix = os.urandom(8).hex() + "-"
+            self.count = itertools.count(1).__next__
+        return f"{self.prefix}{self.count()}"
 
 
-_ids = _Ids()
-
-
-def new_id() -> str:
-    return f"{_ids.prefix}{_ids.count()}"
+new_id = _Ids()
 
 
 def defer(fun: Any, /, *args: Any, **kwargs: Any) -> Task:
@@ -89,7 +87,7 @@ class Task:
         self._fun = fun
         self._args = args
         self._kwargs = kwargs
-        self._id = f"{_ids.prefix}{_ids.count()}"
+        self._id = new_id()
 
     # -- more of the value ---------------------------------------------------------------
 
@@ -250,7 +248,7 @@ class PartOfTask(Task):
     def __init__(self, parent: Task, index: Any) -> None:
         self._parent = parent
         self._index = index
-        self._id = f"{_ids.prefix}{_ids.count()}"
+        self._id = new_id()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Our own pickles carry at most some further attributes here.  RunForrest's bring

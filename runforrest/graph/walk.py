@@ -35,7 +35,7 @@ OBJECT = 16  # *values of attributes; rest: class, names in __dict__, names in s
 
 MUTABLE = frozenset({LIST, DICT, SET, OBJECT})
 
-_LEAVES = frozenset(
+LEAVES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type, FunctionType, BuiltinFunctionType}
 )
 _CONTAINERS = (Task, list, tuple, dict, set, frozenset, deque, slice)
@@ -126,7 +126,7 @@ def _visit(
 
 def insides(operands: list[Any]) -> list[tuple[int, str | int]]:
     """Index and key of each operand that is or might contain a task."""
-    suspects = {cls for cls in set(map(type, operands)) if cls not in _LEAVES and _searchable(cls)}
+    suspects = {cls for cls in set(map(type, operands)) if cls not in LEAVES and _searchable(cls)}
     if not suspects:
         return []
     return [

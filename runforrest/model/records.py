@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 R = TypeVar("R", bound="_Record")
@@ -13,7 +13,7 @@ class _Record:
     @classmethod
     def from_json(cls: type[R], found: dict[str, Any]) -> R:
         """Out of a record in a task's file; fields that this version does not know are ignored."""
-        known = {f.name for f in fields(cls)}
+        known = cls.__dataclass_fields__
         return cls(**{k: v for k, v in found.items() if k in known})
 
     def to_json(self) -> dict[str, Any]:

@@ -26,21 +26,18 @@ if TYPE_CHECKING:
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLOSE_UPTO = 1024
-HANDLED = (int(signal.SIGCHLD), int(signal.SIGTERM), int(signal.SIGUSR1))
+SIGKILL = int(signal.SIGKILL)
 RETRY_SECONDS = 1.0                 # between two tries to write a result to a full disk
 
 
-#: the C function under the wrapper, which converts to enums and back
-_signal = getattr(signal.signal, "__wrapped__", signal.signal)
-
-
-def become_child(guard: int, keep: tuple[int, ...] = ()) -> None:
+def become_child(guard: int, handled: tuple[int, ...], keep: tuple[int, ...] = ()) -> None:
     """After the fork: a session of its own, no signal handler and no descriptor of the guard's."""
-    signal.set_wakeup_fd(-1)
-    for signum in HANDLED:
-        _signal(signum, 0)
+    if handled:
+        signal.set_wakeup_fd(-1)
+        for signum in handled:
+            signal.signal(signum, signal.SIG_DFL)
     os.setsid()
-    system.die_with_parent(guard, signal.SIGKILL)
+    system.die_with_parent(guard, SIGKILL)
     low = 3
     for fd in sorted(keep):
         os.closerange(low, fd)
@@ -57,64 +54,59 @@ class Child:
         self.config, self.fs, self.output, self.page = config, fs, output, page
         self.pid = os.getpid()
         self.cpu = 0.0                          # used before this attempt
+        self.ending = ""
 
     def attempt(self, claimed: Claimed) -> None:
         """Run one attempt, write its frame, and leave the report on the page."""
-        begun = time.monotonic()
-        record: dict[str, Any] = {
-            "frame": "attempt", "attempt": claimed.name.attempt, "number": claimed.name.tries, "outcome": "",
-            "runner": self.config.runner, "host": self.config.host, "pid": self.pid, "started": iso(time.time())}
-        words: dict[str, Any] = {}
+        self.runtime: float | None = None
+        self.words: dict[str, Any] = {}         # what may be long: for the file, not for the report
         if claimed.problem is not None:
-            outcome = outcomes.UNLOADABLE if isinstance(claimed.problem, errors.Unloadable) else outcomes.RAISED
-            payload = self._failed(record, words, outcome, claimed.problem)
+            unloadable = isinstance(claimed.problem, errors.Unloadable)
+            payload = self._failed(outcomes.UNLOADABLE if unloadable else outcomes.RAISED, claimed.problem)
         else:
             assert claimed.call is not None
-            payload = self._load_and_run(claimed.call, record, words)
+            payload = self._load_and_run(claimed.call)
         self.page.state = pages.WRITING
-        self._write(claimed, record, words, payload, begun)
+        self._write(claimed, payload)
 
-    def _load_and_run(self, call: bytes, record: dict[str, Any], words: dict[str, Any]) -> bytes:
+    def _load_and_run(self, call: bytes) -> bytes:
         try:
             deferred = graph.loads(call)
         except MemoryError as error:
-            return self._failed(record, words, outcomes.OUT_OF_MEMORY, error)
+            return self._failed(outcomes.OUT_OF_MEMORY, error)
         except BaseException as error:
             self._stop_if_stray()
-            return self._failed(record, words, outcomes.UNLOADABLE, _unloadable(error))
-        return self._evaluate(deferred, record, words)
+            return self._failed(outcomes.UNLOADABLE, _unloadable(error))
+        return self._evaluate(deferred)
 
     # -- the call ------------------------------------------------------------------------
 
-    def _evaluate(self, deferred: object, record: dict[str, Any], words: dict[str, Any]) -> bytes:
-        """Evaluate the call; the outcome goes into the record, the pickled value or exception is returned."""
+    def _evaluate(self, deferred: object) -> bytes:
+        """Evaluate the call; returns the pickled value or exception."""
         self.page.state = pages.RUNNING
         begun = time.perf_counter()
         try:
             value = graph.evaluate(deferred)
         except BaseException as error:
             self._stop_if_stray()
-            record["runtime"] = time.perf_counter() - begun
+            self.runtime = time.perf_counter() - begun
             self.page.state = pages.WRITING
             outcome = outcomes.OUT_OF_MEMORY if isinstance(error, MemoryError) else outcomes.RAISED
-            return self._failed(record, words, outcome, error)
+            return self._failed(outcome, error)
         self._stop_if_stray()
-        record["runtime"] = time.perf_counter() - begun
+        self.runtime = time.perf_counter() - begun
         self.page.state = pages.WRITING
         try:
             payload, _ = graph.dumps(value)
         except BaseException as error:
-            return self._failed(record, words, outcomes.RAISED, _unpicklable_value(deferred, error))
-        record["outcome"] = outcomes.RETURNED
-        record["payload"] = "value"
+            return self._failed(outcomes.RAISED, _unpicklable_value(deferred, error))
+        self.ending = '"outcome":"returned","payload":"value"'
         return payload
 
-    def _failed(self, record: dict[str, Any], words: dict[str, Any], outcome: str, error: BaseException) -> bytes:
-        record["outcome"] = outcome
-        record["payload"] = "error"
-        record["error"] = type(error).__name__[:200]
-        words["message"] = _text(error)[:2000]
-        words["traceback"] = traceback_text(error)
+    def _failed(self, outcome: str, error: BaseException) -> bytes:
+        kind = frames.to_json(type(error).__name__[:200])
+        self.ending = f'"outcome":"{outcome}","payload":"error","error":{kind}'
+        self.words.update(message=_text(error)[:2000], traceback=traceback_text(error))
         return pickled_error(error)
 
     def _stop_if_stray(self) -> None:
@@ -124,33 +116,37 @@ class Child:
 
     # -- after ---------------------------------------------------------------------------
 
-    def _write(self, claimed: Claimed, record: dict[str, Any], words: dict[str, Any], payload: bytes,
-               begun: float) -> None:
-        """Append the frame; a full disk is waited out, the result is kept until then.
-
-        record  what goes into the report as well; ``words``: what may be long, for the file alone
-        """
+    def _write(self, claimed: Claimed, payload: bytes) -> None:
+        """Append the frame; a full disk is waited out, the result is kept until then."""
         flush_output()
         while True:
             try:
-                cpu, peak = _usage()
-                record.update(ended=iso(time.time()), duration=time.monotonic() - begun,
-                              cpu=round(cpu - self.cpu, 6), peak_bytes=peak)
-                words.update(self.output.collect())
-                if words.get("output_bytes"):
-                    state = layout.DONE if record["outcome"] == outcomes.RETURNED else layout.FAIL
-                    record["log"] = self.output.log_name(claimed.name, state)
-                text = frames.to_json(record)
-                whole = f"{text[:-1]},{frames.to_json(words)[1:]}" if words else text
-                attempts.write_attempt(self.fs, claimed.path, claimed.name, whole.encode(), payload,
+                text = self._record(claimed)
+                whole = f"{text},{frames.to_json(self.words)[1:]}" if self.words else text + "}"
+                attempts.write_attempt(self.fs, claimed.path, claimed.name, f"{{{whole}".encode(), payload,
                                        self.config.force, cut=claimed.task.end)
-                self.cpu = cpu
-                self.page.complete(claimed.header + text[1:].encode() + b"\n")
+                self.page.complete(claimed.header + f"{text}}}\n".encode())
                 return
             except OSError as error:
                 if error.errno not in attempts.PASSING:
                     raise
                 time.sleep(RETRY_SECONDS)
+
+    def _record(self, claimed: Claimed) -> str:
+        """The record as JSON, without the braces; put together as text, since an encoder costs a fresh fork more."""
+        cpu, peak = _usage()
+        used, self.cpu = cpu - self.cpu, cpu
+        duration = time.monotonic() - claimed.begun
+        runtime = "null" if self.runtime is None else f"{self.runtime:.9f}"
+        text = (f'{claimed.record},"pid":{self.pid},{self.ending},"runtime":{runtime},'
+                f'"ended":"{claimed.after(duration)}","duration":{duration:.6f},"cpu":{used:.6f},"peak_bytes":{peak}')
+        printed = self.output.collect()
+        if printed:
+            self.words.update(printed)
+            returned = '"outcome":"returned"' in self.ending
+            log = self.output.log_name(claimed.name, layout.DONE if returned else layout.FAIL)
+            return f'{text},"log":{frames.to_json(log)}' if log else text
+        return text
 
 
 def flush_output() -> None:
@@ -221,7 +217,3 @@ def _usage() -> tuple[float, int]:
     scale = 1024 if system.LINUX else 1
     return (own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
             max(own.ru_maxrss, below.ru_maxrss) * scale)
-
-
-def iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from runforrest.folder.fsio import FileOps
     from runforrest.model.names import Name
+    from runforrest.process.config import Config
     from runforrest.process.page import Page
     from runforrest.process.surroundings import Surroundings
 
@@ -29,14 +30,16 @@ class Claimed:
 
     call     the pickle of the deferred call; None if ``problem`` says why it can't be run
     limits   its own, and the runner's where it has none
-    header   the beginning of the report on its attempt
+    header   the beginning of the report on its attempt; ``record``: that of its record
+    begun    when the attempt began, on the monotonic clock
     """
 
-    __slots__ = ("call", "header", "limits", "name", "path", "problem", "task")
+    __slots__ = ("_started", "begun", "call", "header", "limits", "name", "path", "problem", "record", "task")
 
-    def __init__(self, fs: FileOps, path: str, name: Name, defaults: Limits) -> None:
+    def __init__(self, fs: FileOps, path: str, name: Name, config: Config) -> None:
         """Raises OSError where the file may well be good but can't be read now."""
         self.path, self.name = path, name
+        self.begun, self._started = time.monotonic(), time.time()
         self.call: bytes | None = None
         self.problem: BaseException | None = None
         self.task = StoredTask(name, [], 0)
@@ -46,8 +49,17 @@ class Claimed:
         except errors.Unloadable as error:
             self.problem = error
         own = self.task.envelope.get("limits")
-        self.limits = Limits.from_json(own).or_else(defaults) if own else defaults
+        self.limits = Limits.from_json(own).or_else(config.limits) if own else config.limits
         self.header = report_header(self.task)
+        self.record = (f'"frame":"attempt","attempt":"{name.attempt}","number":{name.tries},"runner":"{config.runner}",'
+                       f'"host":"{config.host}","started":"{iso(self._started)}"')
+
+    def after(self, duration: float) -> str:
+        """When the attempt ended, this many seconds after it began, as ISO 8601."""
+        second = self._started % 60 + duration
+        if second < 59.999:             # the same minute: no calendar needed, which a fresh fork would pay for
+            return f"{self.record[-25:-8]}{second:06.3f}Z"
+        return iso(self._started + duration)
 
     def _read(self, fs: FileOps) -> None:
         try:
@@ -90,6 +102,11 @@ def fault(name: Name, path: str, error: OSError) -> bytes:
     """The report of a task whose file can't be read or written now."""
     return report_line({"name": str(name), "fault": f"{error.strerror or error}: {path}",
                         "gone": isinstance(error, FileNotFoundError)})
+
+
+def iso(seconds: float) -> str:
+    """A time as it stands on disk: ISO 8601, UTC, milliseconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:", time.gmtime(seconds)) + f"{int(seconds % 60 * 1000) / 1000:06.3f}Z"
 
 
 def report_line(message: dict[str, object]) -> bytes:

@@ -42,10 +42,10 @@ class Page:
         deadline, grace, memory = _limits.unpack_from(self._map, _LIMITS)
         return deadline or None, grace, int(memory) or None
 
-    def begin(self, order: bytes) -> None:
-        """What is about to run, as it was ordered (for a child that runs many)."""
+    def begin(self, path: bytes) -> None:
+        """Which file is about to be run (for a child that runs many)."""
         self.reset()
-        self._put(_CURRENT, _REPORT, order)
+        self._put(_CURRENT, _REPORT, path)
         self.state = LOADING
 
     def current(self) -> bytes:

@@ -100,19 +100,19 @@ class Pool:
     def run(self, slot: int, path: str) -> None:
         """Have this slot run the claimed task in this file."""
         self._send((self._work if self.config.isolation == "reuse" else self._orders)[slot],
-                   {"do": "run", "path": path})
+                   f"run {path}")
 
     def release(self, slot: int, grace: float) -> None:
         """Have this slot end its task, which goes back uncounted."""
-        self._send(self._orders[slot], {"do": "release", "grace": grace})
+        self._send(self._orders[slot], f"release {grace}")
 
     def cancel(self, slot: int) -> None:
         """Have this slot end its task, which has been cancelled."""
-        self._send(self._orders[slot], {"do": "cancel"})
+        self._send(self._orders[slot], "cancel")
 
-    def _send(self, fd: int, order: Message) -> None:
+    def _send(self, fd: int, order: str) -> None:
         try:
-            os.write(fd, json.dumps(order, separators=(",", ":")).encode() + b"\n")
+            os.write(fd, order.encode() + b"\n")
         except BrokenPipeError:
             pass                            # the server is gone: poll will tell
 

@@ -33,8 +33,9 @@ def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int
         order = os.read(work, 65536)
         if not order:
             return
-        child.page.begin(order)
-        os.write(reports, _one(child, surroundings, json.loads(order)["path"], guard))
+        path = order.rstrip().partition(b" ")[2]
+        child.page.begin(path)
+        os.write(reports, _one(child, surroundings, path.decode(), guard))
         child.page.state = pages.IDLE
         done += 1
 
@@ -44,7 +45,7 @@ def _one(child: Child, surroundings: Surroundings, path: str, guard: int) -> byt
     name = Name.parse(path.rpartition("/")[2])
     assert name is not None
     try:
-        claimed = Claimed(child.fs, path, name, child.config.limits)
+        claimed = Claimed(child.fs, path, name, child.config)
     except OSError as error:
         return fault(name, path, error)
     claimed.enter(surroundings)

@@ -39,6 +39,7 @@ class Server:
         self.config, self.pipes, self.control, self.ready = config, pipes, control, ready
         self.runner = runner
         self.guards: dict[int, int] = {}
+        self.alive, self._life = os.pipe()              # its end tells the guards that this process is gone
 
     def serve(self) -> int:
         system.become_subreaper()
@@ -122,12 +123,16 @@ class Server:
             return
         code = 1
         try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.close(self._life)
             pipes = self.pipes[slot]
             mine = set(pipes.values())
             for fd in [self.control, *(fd for each in self.pipes for fd in each.values() if fd not in mine)]:
                 os.close(fd)
-            code = Guard(self.config, slot, pipes["orders"], pipes["reports"], pipes["work"]).serve()
+            Guard(self.config, slot, pipes["orders"], pipes["reports"], pipes["work"], self.alive).serve()
+            code = 0
         except BaseException:
             import traceback
             traceback.print_exc()
@@ -148,7 +153,7 @@ class Server:
 
     def _replace(self, slot: int, status: int) -> None:
         """A guard died: end its task, tell the runner, fork another."""
-        for pid in system.children(os.getpid()) if system.LINUX else []:
+        for pid in system.children(os.getpid()):
             if pid not in self.guards:                  # re-parented to us
                 for each in [pid, *system.descendants(pid)]:
                     system.send(each, signal.SIGKILL)

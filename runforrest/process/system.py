@@ -17,16 +17,18 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 if LINUX:
     import ctypes
     _libc = ctypes.CDLL(None)
+    _prctl = _libc.prctl
+    _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     _fflush = _libc.fflush
     _fflush.argtypes = [ctypes.c_void_p]
 
     def become_subreaper() -> None:
         """Orphaned descendants become children of this process, not of init."""
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def die_with_parent(parent: int, signum: int) -> None:
         """Have the system send this signal when the parent dies; at once if it is dead already."""
-        _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
+        _prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
         if os.getppid() != parent:
             os.kill(os.getpid(), signum)
 
@@ -42,13 +44,6 @@ if LINUX:
                     found += map(int, file.read().split())
         except OSError:
             pass
-        return found
-
-    def descendants(pid: int) -> list[int]:
-        """All processes below this one, zombies too, parents before their children."""
-        found = children(pid)
-        for each in found:          # grows while it is walked
-            found += children(each)
         return found
 
     def memory_of(pids: list[int]) -> int:
@@ -83,10 +78,10 @@ else:
     def flush_c_streams() -> None:
         pass
 
-    def descendants(pid: int) -> list[int]:
+    def children(pid: int) -> list[int]:
         import psutil
         try:
-            return [p.pid for p in psutil.Process(pid).children(recursive=True)]
+            return [p.pid for p in psutil.Process(pid).children()]
         except psutil.Error:
             return []
 
@@ -102,6 +97,14 @@ else:
 
     def oom_kills() -> int:
         return -1
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, zombies too, parents before their children."""
+    found = children(pid)
+    for each in found:              # grows while it is walked
+        found += children(each)
+    return found
 
 
 def send(pid: int, signum: int, group: bool = False) -> None:
@@ -124,18 +127,21 @@ def terminate_tree(leader: int) -> None:
 def kill_tree(leader: int | None = None) -> None:
     """KILL everything below this process.
 
-    First all are stopped, until a look finds nobody new: what forks faster than it can be listed
-    stands still then.
+    Each process is stopped before its children are listed, so what forks faster than it can be killed
+    stands still by then; this is repeated until nobody new is found, and then all are killed.
     """
     if leader is not None:
         send(leader, signal.SIGKILL, group=True)
     known: set[int] = set()
-    for _ in range(1000):
-        new = [pid for pid in descendants(os.getpid()) if pid not in known]
-        if not new:
+    while True:
+        before = len(known)
+        queue = [os.getpid()]
+        for pid in queue:           # grows while it is walked
+            if pid != queue[0] and pid not in known:
+                known.add(pid)
+                send(pid, signal.SIGSTOP)
+            queue += children(pid)
+        if len(known) == before:
             break
-        for pid in new:
-            send(pid, signal.SIGSTOP)
-        known.update(new)
     for pid in known:
         send(pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ the watching and killing of children, which guards do in processes of their own.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -45,12 +46,20 @@ class Keeper(threading.Thread):
                     self.membership.forget_counts()     # the folder hung: what was seen proves nothing
                 last = begun
                 self.look()
+                self._look_for_room()
             except OSError as error:
                 self.tell(ev.FolderFault(f"{error.strerror or error} at a heartbeat"))
                 if time.monotonic() - last > self._patience:
                     self.tell(ev.Fenced(f"no heartbeat for {self._patience:g} s"))
                     return
                 self._leaving.wait(self._beat / 4)
+
+    def _look_for_room(self) -> None:
+        """A full disk stops no rename, so the loop would not notice it; children wait with their results for room."""
+        root = self.membership.fs.root
+        room = os.statvfs(root)
+        if (room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_ffree):
+            self.tell(ev.FolderFault(f"no space left for {root}; results wait until there is some"))
 
     def close(self) -> None:
         self._leaving.set()

@@ -332,3 +332,23 @@ def test_the_envelope_is_the_first_frame(folder: TaskFolder) -> None:
         assert frame.start == 0 and frame.payload(fd) == call_of("x") and frame.record["limits"] == {"retries": 3}
     finally:
         os.close(fd)
+
+
+def test_schedule_while_the_last_runner_tidies_up(tasklist_dir: Path) -> None:
+    """Tidied away again at any one operation: made again, whatever was there a moment ago."""
+    folder = make(tasklist_dir)
+
+    class Tidied(FileOps):
+        def __init__(self, number: int) -> None:
+            super().__init__(tasklist_dir)
+            self.number, self.count = number, 0
+
+        def before(self, operation: str, *args: object) -> None:
+            self.count += 1
+            if self.count == self.number:
+                journal.tidy(folder.fs)
+
+    for number in range(1, 20):
+        journal.tidy(folder.fs)
+        schedule(TaskFolder(Tidied(number), folder.settings), f"x{number:02d}")
+    assert len(places(tasklist_dir)) == 19

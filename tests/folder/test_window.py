@@ -53,6 +53,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_list(fs: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "SMALLEST", 10)
+    monkeypatch.setattr(window, "SHARE", 16)
     fill(fs, *(f"{n:04d}.pkl" for n in range(1600)))
     todo = TodoWindow(fs, 1, lambda name: None)
     assert todo.refill() and todo.listed == 1600 and len(todo) == 100

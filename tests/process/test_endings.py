@@ -177,7 +177,7 @@ def test_what_a_task_leaves_behind_is_ended(tasklist_dir: Path, tmp_path: Path) 
 
 def test_fork_bomb(tasklist_dir: Path, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    task = run_one(tasklist_dir, defer(fork_bomb, str(pids), 3), timeout=0.6, grace=0.1)
+    task = run_one(tasklist_dir, defer(fork_bomb, str(pids), 2), timeout=0.6, grace=0.1)
     assert last(task).outcome == "timed_out"
     assert len(family_of(pids)) > 20 and not [pid for pid in family_of(pids) if alive(pid)]
 

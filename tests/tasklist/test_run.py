@@ -41,13 +41,25 @@ def ended(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-@pytest.mark.parametrize("ordered, expected", [(False, ["last", "first"]), (True, ["first", "last"])])
-def test_ordered_or_as_finished(tasklist_dir: Path, tmp_path: Path, isolation: str, ordered: bool,
-                                expected: list[str]) -> None:
+def test_as_finished(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
+    """The first task ends only after the second has been yielded."""
     tasks, go = new(tasklist_dir), tmp_path / "go"
     tasks.schedule(defer(work.started_then_wait, str(tmp_path / "log"), str(go)), metadata="first")
-    tasks.schedule(defer(work.note, str(go), ""), metadata="last")
-    assert [t.metadata for t in tasks.run(2, ordered=ordered, isolation=isolation)] == expected
+    tasks.schedule(defer(abs, -1), metadata="second")
+    seen = []
+    for task in tasks.run(2, isolation=isolation):
+        seen.append(task.metadata)
+        go.touch()
+    assert seen == ["second", "first"]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_ordered(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
+    """The first task waits until the second has been published, and yet comes first."""
+    tasks = new(tasklist_dir)
+    tasks.schedule(defer(work.wait_for_a_file, str(tasklist_dir / "done"), "second"), metadata=1)
+    tasks.schedule(defer(abs, -1), name="second", metadata=2)
+    assert [t.metadata for t in tasks.run(2, ordered=True, isolation=isolation)] == [1, 2]
 
 
 def test_ordered_is_by_priority_and_time(tasklist_dir: Path) -> None:
@@ -165,7 +177,7 @@ def interrupt(script: subprocess.Popen[str]) -> None:
 
 def test_first_interrupt_finishes_and_yields_what_runs(tasklist_dir: Path, tmp_path: Path) -> None:
     with started(loop(tasklist_dir, tmp_path), tmp_path) as script:
-        wait_for(lambda: len(lines(tmp_path / "log")) == 2)
+        wait_for(lambda: len(lines(tmp_path / "log")) == 2, 30)
         interrupt(script)
         (tmp_path / "go").touch()
         out, err = script.communicate(timeout=30)
@@ -177,7 +189,7 @@ def test_first_interrupt_finishes_and_yields_what_runs(tasklist_dir: Path, tmp_p
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_second_interrupt_ends_at_once(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
     with started(loop(tasklist_dir, tmp_path, isolation=isolation), tmp_path) as script:
-        wait_for(lambda: len(lines(tmp_path / "log")) == 2)
+        wait_for(lambda: len(lines(tmp_path / "log")) == 2, 30)
         interrupt(script)
         script.send_signal(signal.SIGINT)
         out, err = script.communicate(timeout=30)
@@ -189,7 +201,7 @@ def test_second_interrupt_ends_at_once(tasklist_dir: Path, tmp_path: Path, isola
 def test_interrupt_that_nobody_catches(tasklist_dir: Path, tmp_path: Path) -> None:
     """A traceback, and the exit code that a shell expects."""
     with started(loop(tasklist_dir, tmp_path, "for task in run: print('got', flush=True)"), tmp_path) as script:
-        wait_for(lambda: len(lines(tmp_path / "log")) == 2)
+        wait_for(lambda: len(lines(tmp_path / "log")) == 2, 30)
         interrupt(script)
         (tmp_path / "go").touch()
         out, err = script.communicate(timeout=30)
@@ -199,7 +211,7 @@ def test_interrupt_that_nobody_catches(tasklist_dir: Path, tmp_path: Path) -> No
 def test_sigterm(tasklist_dir: Path, tmp_path: Path) -> None:
     """What a batch system sends: tasks are put back, and the exit code says so."""
     with started(loop(tasklist_dir, tmp_path), tmp_path) as script:
-        wait_for(lambda: len(lines(tmp_path / "log")) == 2)
+        wait_for(lambda: len(lines(tmp_path / "log")) == 2, 30)
         script.terminate()
         script.communicate(timeout=30)
     assert script.returncode == 143 and counts(tasklist_dir) == (4, 1, 0)
@@ -210,7 +222,7 @@ def test_iterator_that_is_kept_until_the_interpreter_ends(tasklist_dir: Path, tm
     """atexit ends what runs, and puts it back."""
     with started(loop(tasklist_dir, tmp_path, KEPT.replace("input()", "import time, os\nwhile not os.path.exists("
                       f"{str(tmp_path / 'leave')!r}): time.sleep(0.005)")), tmp_path) as script:
-        wait_for(lambda: len(lines(tmp_path / "log")) == 2)
+        wait_for(lambda: len(lines(tmp_path / "log")) == 2, 30)
         (tmp_path / "leave").touch()
         out, err = script.communicate(timeout=30)
     assert out == "got quick\n" and script.returncode == 0 and "Traceback" not in err

@@ -101,6 +101,12 @@ def test_exist_ok_cleans(tasklist_dir: Path) -> None:
     assert counts(tasklist_dir) == (2, 0, 0)
 
 
+def test_durability_of_a_list_that_is_begun_anew(tasklist_dir: Path) -> None:
+    for arguments, expected in (({}, "none"), ({"pre_clean": False}, "none"), ({}, "full")):
+        TaskList(tasklist_dir, exist_ok=True, durability=expected if not arguments else "full", **arguments)
+        assert f'"durability": "{expected}"' in (tasklist_dir / "runforrest.json").read_text()
+
+
 def test_exist_ok_without_pre_clean_appends(tasklist_dir: Path) -> None:
     """A2 exist_ok=True, pre_clean=False: appends to what is there."""
     list(filled(tasklist_dir, 1).run(1))
@@ -395,7 +401,7 @@ def test_killed_parent_leaves_nothing_running(tasklist_dir: Path, tmp_path: Path
     tasks.schedule(defer(work.started_then_wait, str(log), str(go)))
     with started(f"from runforrest import TaskList\n"
                  f"list(TaskList({str(tasklist_dir)!r}, exist_ok=True, pre_clean=False).run(1))", tmp_path) as script:
-        wait_for(lambda: lines(log))
+        wait_for(lambda: lines(log), 30)
         script.kill()
         script.wait()
     wait_for(lambda: ended(int(lines(log)[0])))
@@ -459,7 +465,7 @@ def test_the_real_error_is_kept(tasklist_dir: Path, task: Task, kind: type, text
     (found,) = tasks.run(1, print_output=False)
     attempt = found.attempts[-1]
     assert isinstance(found.errorvalue, kind) and text in str(found.errorvalue)
-    assert attempt.host and attempt.ended and (attempt.pid and attempt.started or attempt.outcome == "crashed")
+    assert attempt.host and attempt.ended and ((attempt.pid and attempt.started) or attempt.outcome == "crashed")
     assert found.runtime is None or isinstance(found.runtime, float)
     with pytest.raises(kind):
         raise found.errorvalue

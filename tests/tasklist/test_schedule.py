@@ -25,7 +25,8 @@ def new(directory: Path) -> TaskList:
     return TaskList(directory, durability="none")
 
 
-@pytest.mark.parametrize("name", ["fit", "a/b c", "../../up", "line\nbreak", "å∂ß", "x" * 500, ".t1-ab", "..", "x.lost2"])
+@pytest.mark.parametrize("name", ["fit", "a/b c", "../../up", "line\nbreak", "å∂ß", "x" * 500, ".t1-ab", "..",
+                                  "x.lost2"])
 def test_name(tasklist_dir: Path, name: str) -> None:
     """It is in the file names, as far as these can have it, and whole in ``task.scheduled``."""
     tasks = new(tasklist_dir)

@@ -92,7 +92,6 @@ def test_cleaning_a_folder_of_runforrest(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-@pytest.mark.xfail(reason="`runforrest._identity`, which those pickles name, is not found in runforrest/__init__.py")
 def test_data_tasks_of_runforrest(tmp_path: Path) -> None:
     """A1: ``defer(42)``."""
     tasks = TaskList(folder("data", tmp_path), exist_ok=True, pre_clean=False)

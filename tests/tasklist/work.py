@@ -26,6 +26,12 @@ def started_then_wait(log: str, go: str) -> int:
     return os.getpid()
 
 
+def wait_for_a_file(folder: str, part: str) -> None:
+    """Until the folder has a file whose name contains this."""
+    while not any(part in name for name in os.listdir(folder)):
+        time.sleep(0.005)
+
+
 def speak(characters: int) -> int:
     for _ in range(characters // 100):
         print("x" * 99)

@@ -1,0 +1,96 @@
+"""Watching one child: its limits, the ways to end it, and the end of all that it leaves behind.
+
+Loaded in every child.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from runforrest.model import outcomes
+from runforrest.model.ladder import KILL, TERM, Ladder
+from runforrest.model.limits import GRACE
+from runforrest.process import page as pages
+from runforrest.process import system
+from runforrest.process.waiting import RunnerGone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import resource
+
+    from runforrest.process.page import Page
+    from runforrest.process.waiting import Waiter
+
+MEMORY_SECONDS = 0.05               # between two looks at the memory of a task that has a limit
+SWEEP_SECONDS = 0.002               # between two looks at what has been killed
+RELEASED = "released"               # why a child was ended: its task goes back uncounted
+
+
+class Ended:
+    """How a child ended: its pid, wait status, resource usage, and why it was ended if it was."""
+
+    __slots__ = ("pid", "reason", "status", "usage")
+
+    def __init__(self, pid: int, status: int, usage: resource.struct_rusage, reason: str) -> None:
+        self.pid, self.status, self.usage, self.reason = pid, status, usage, reason
+
+
+def supervise(child: int, page: Page, waiter: Waiter) -> Ended:
+    """Wait for the child to end, or see to it; then end whatever it left behind.
+
+    Raises RunnerGone, after it has killed all.
+    """
+    ladder = Ladder(None, GRACE)
+    waiter.watch(child)
+    try:
+        while True:
+            pid, status, usage = os.wait4(child, os.WNOHANG)
+            if pid:
+                sweep()
+                return Ended(child, status, usage, ladder.reason)
+            for order in waiter.wait(_step(child, page, ladder)):
+                word, _, rest = order.partition(b" ")
+                if word == b"release":
+                    ladder.end(RELEASED, time.monotonic(), float(rest))
+                elif word == b"cancel":
+                    ladder.end(outcomes.CANCELLED, time.monotonic())
+    except RunnerGone:
+        system.kill_tree(child)
+        sweep()
+        raise
+    finally:
+        waiter.unwatch()
+
+
+def _step(child: int, page: Page, ladder: Ladder) -> float | None:
+    """Enforce the limits that stand on the page; returns the seconds until the next look."""
+    deadline, ladder.grace, memory = page.limits()
+    if page.state >= pages.WRITING:                     # it has its result: no limit while it writes
+        deadline = memory = None
+    ladder.deadline = deadline
+    if deadline is None and memory is None and not ladder.reason:
+        return None
+    now = time.monotonic()
+    watched = memory is not None and not ladder.reason
+    if memory is not None and watched and system.memory_of([child, *system.descendants(child)]) > memory:
+        ladder.end(outcomes.OUT_OF_MEMORY, now, 0.0)
+    step = ladder.due(now)
+    if step == TERM:
+        system.terminate_tree(child)
+    elif step == KILL:
+        system.kill_tree(child)
+    wait = ladder.wait(time.monotonic())
+    return min(MEMORY_SECONDS, wait or MEMORY_SECONDS) if watched else wait
+
+
+def sweep() -> None:
+    """KILL and reap until nothing is left below this process; one call when there is nothing."""
+    while True:
+        try:
+            pid = os.waitpid(-1, os.WNOHANG)[0]
+        except ChildProcessError:
+            return
+        if not pid:
+            system.kill_tree()
+            time.sleep(SWEEP_SECONDS)
