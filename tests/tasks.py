@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def log_and_sleep(log: str, number: int, seconds: float) -> int:
@@ -110,6 +112,11 @@ def start_family(pids: str, ignore_term: bool) -> None:
         time.sleep(100)
 
 
+def count_lines(path: str) -> int:
+    with open(path) as file:
+        return len(file.readlines())
+
+
 def leave_family(pids: str) -> str:
     """As above, but return while they live."""
     if os.fork() == 0:
@@ -117,7 +124,7 @@ def leave_family(pids: str) -> str:
             start_family(pids, False)
         finally:
             os._exit(0)
-    while not os.path.exists(pids) or os.path.getsize(pids) == 0 or len(Path(pids).read_text().split()) < 5:
+    while not os.path.exists(pids) or os.path.getsize(pids) == 0 or count_lines(pids) < 5:
         time.sleep(0.01)
     return "returned"
 
