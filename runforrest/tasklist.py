@@ -81,6 +81,7 @@ class TaskList:
         self._folder = TaskFolder(self._fs, settings.create(self._fs, durability))
         if noschedule_if_exist and not self._noschedule:
             self._mark_scheduling()
+        weakref.finalize(self, _force, self._folder)
         if post_clean:                     # only now: the list is known to be ours
             weakref.finalize(self, _post_clean, self._fs, os.getpid())
 
@@ -289,6 +290,14 @@ def _refuse_if_in_use(fs: FileOps) -> None:
         raise errors.TaskListInUse(
             f"{fs.root} is being worked on by {', '.join(alive)}; stop {'it' if len(alive) == 1 else 'them'} "
             f"first, or use another folder", directory=fs.root, runners=alive)
+
+
+def _force(folder: TaskFolder) -> None:
+    """The list object is gone, or the interpreter ends: what it scheduled last is forced now."""
+    try:
+        folder.force()
+    except OSError:                        # the folder was removed, or is out of reach: nobody to tell
+        pass
 
 
 def _post_clean(fs: FileOps, pid: int) -> None:

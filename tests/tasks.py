@@ -158,3 +158,9 @@ def draw() -> tuple[float, float]:
 
     import numpy
     return float(numpy.random.random()), random.random()
+
+
+def bytes_when_told(size: int, file: str) -> bytes:
+    while not os.path.exists(file):
+        time.sleep(0.01)
+    return bytes(size)
