@@ -175,7 +175,7 @@ class Run:
         temporary = f"{layout.TMP}/{layout.SESSION}.{os.getpid()}"
         ensure_internal(self._folder.fs)        # the last runner may have tidied up
         try:
-            dill.dump_module(self._folder.fs.path(temporary))
+            dill.dump_module(self._folder.fs.path(temporary), refimported=True)
         except Exception as error:
             self._folder.fs.unlink(temporary)
             raise _session_error(error) from error

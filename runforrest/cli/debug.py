@@ -112,6 +112,7 @@ def _load_session(session: str | None) -> None:
     import dill
     try:
         dill.load_module(session)
+        graph.use_session()
     except Exception as error:
         raise ValueError(f"the session {session} can't be loaded: {type(error).__name__}: {error}") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .evaluation import evaluate
 from .pickling import dumps, find_unpicklable, loads
+from .rebuild import use_session
 from .task import PartOfTask, Task, TaskAttribute, TaskCall, TaskItem, defer, label
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "find_unpicklable",
     "label",
     "loads",
+    "use_session",
 ]

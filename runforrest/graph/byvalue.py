@@ -26,10 +26,10 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
 import dill
-from dill._dill import _create_function, _save_with_postproc, _setitems, save_type
+from dill._dill import _create_function, _save_with_postproc, save_type
 
 from .byreference import PROTOCOL, NotImportable
-from .rebuild import make_enum, make_typevar, set_function_state
+from .rebuild import make_enum, make_globals, make_typevar, set_function_state, set_globals
 
 _MAIN = ("__main__", "__mp_main__")
 _READS_GLOBAL = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
@@ -67,6 +67,7 @@ class _ByValue(dill.Pickler):  # type: ignore[misc]
         self._late = late
         self._shared: dict[int, dict[str, Any]] = {}  # globals of the copy, by id() of the globals
         self._given: dict[int, set[str]] = {}  # names that have been copied
+        self._modules: dict[int, object] = {}  # name of the module, by id() of the copy
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         cls = type(obj)
@@ -79,6 +80,9 @@ class _ByValue(dill.Pickler):  # type: ignore[misc]
                     return self._save_class(obj)
             elif cls is TypeVar and obj.__module__ in _MAIN:
                 return self._save_typevar(obj)
+            elif cls is dict and id(obj) in self._modules:
+                self.save_reduce(make_globals, (self._modules[id(obj)],), obj=obj)
+                return None
         super().save(obj, save_persistent_id)
         return None
 
@@ -93,7 +97,8 @@ class _ByValue(dill.Pickler):  # type: ignore[misc]
         source = fun.__globals__
         key = id(source)
         module = source.get("__name__", fun.__module__)
-        shared = self._shared.setdefault(key, {"__name__": module})
+        shared = self._shared.setdefault(key, {})
+        self._modules[id(shared)] = module
         given = self._given.setdefault(key, {"__name__", "__builtins__"})
         fresh = {name: source[name] for name in global_names(fun) if name in source and name not in given}
         given.update(fresh)
@@ -102,12 +107,12 @@ class _ByValue(dill.Pickler):  # type: ignore[misc]
         state: Any = None
         if self._late and self._postproc:
             details["__defaults__"] = fun.__defaults__
-            contents = [(_setitems, (shared, fresh)), (set_function_state, (fun, fun.__dict__, details))]
+            contents = [(set_globals, (shared, fresh)), (set_function_state, (fun, fun.__dict__, details))]
             self._outermost().extend(contents)
         else:
             state = (fun.__dict__, details)
             for name, value in fresh.items():
-                self._postproc.get(id(value), now).append((_setitems, (shared, {name: value})))
+                self._postproc.get(id(value), now).append((set_globals, (shared, {name: value})))
         defaults = None if state is None else fun.__defaults__
         reduction = (fun.__code__, shared, fun.__name__, defaults, fun.__closure__)
         _save_with_postproc(self, (_create_function, reduction, state), obj=fun, postproc_list=now)

@@ -7,6 +7,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_session: dict[str, Any] | None = None
+
+
+def use_session() -> None:
+    """A saved session is now in ``__main__``: its functions find their globals there, by name and as they
+    were when it was saved, like RunForrest's; without a session they have those of when they were scheduled.
+    """
+    import __main__
+
+    global _session
+    _session = vars(__main__)
+
+
+def make_globals(module: str) -> dict[str, Any]:
+    """The globals of functions of the main program, to be filled by `set_globals`."""
+    if _session is not None and module in ("__main__", "__mp_main__"):
+        return _session
+    return {"__name__": module}
+
+
+def set_globals(target: dict[str, Any], values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if target is not _session or name not in target:
+            target[name] = value
+
+
 def set_function_state(fun: Any, attributes: dict[str, Any], details: dict[str, Any]) -> None:
     fun.__dict__.update(attributes)
     for name, value in details.items():

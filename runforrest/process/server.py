@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 
+from runforrest import graph
 from runforrest.process import system
 from runforrest.process.config import Config
 from runforrest.process.guard import Guard
@@ -82,6 +83,7 @@ class Server:
                 import dill
                 problem = f"loading the session {self.config.session}"
                 dill.load_module(self.config.session)
+                graph.use_session()
             for module in self.config.preload:
                 problem = f"preload of {module}"
                 importlib.import_module(module)
