@@ -52,14 +52,17 @@ class Child:
 
     def __init__(self, config: Config, fs: FileOps, output: Output, page: Page) -> None:
         self.config, self.fs, self.output, self.page = config, fs, output, page
-        self.pid = os.getpid()
+        self.pid = 0
         self.cpu = 0.0                          # used before this attempt
-        self.ending = ""
+        self.ending = ""                        # outcome and what belongs to it, as JSON
+        self.runtime: float | None = None
+        self.words: dict[str, Any] = {}         # what may be long: for the file, not for the report
 
     def attempt(self, claimed: Claimed) -> None:
         """Run one attempt, write its frame, and leave the report on the page."""
-        self.runtime: float | None = None
-        self.words: dict[str, Any] = {}         # what may be long: for the file, not for the report
+        self.pid = os.getpid()
+        self.runtime = None
+        self.words = {}
         if claimed.problem is not None:
             unloadable = isinstance(claimed.problem, errors.Unloadable)
             payload = self._failed(outcomes.UNLOADABLE if unloadable else outcomes.RAISED, claimed.problem)

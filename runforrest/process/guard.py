@@ -50,6 +50,7 @@ class Guard:
         self.page = Page()
         self.waiter = Waiter(orders, alive, signals=config.isolation == "reuse")
         self.post_mortem = PostMortem(config, self.fs, self.output, self.waiter)
+        self.child = Child(config, self.fs, self.output, self.page)     # made here once, used in each fork
 
     def serve(self) -> None:
         """Run until the runner, or the fork server, is gone."""
@@ -98,7 +99,7 @@ class Guard:
     def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
         try:
             become_child(guard, self.waiter.handled)
-            Child(self.config, self.fs, self.output, self.page).attempt(claimed)
+            self.child.attempt(claimed)
             os._exit(0)
         except attempts.TakenOver:
             os._exit(0)
@@ -116,8 +117,7 @@ class Guard:
         if child == 0:
             try:
                 become_child(guard, self.waiter.handled, keep=(self.work, self.reports))
-                serve_many(Child(self.config, self.fs, self.output, self.page), self.surroundings,
-                           self.work, self.reports, guard)
+                serve_many(self.child, self.surroundings, self.work, self.reports, guard)
                 os._exit(0)
             except BaseException:
                 print_error()

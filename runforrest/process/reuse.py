@@ -24,11 +24,12 @@ def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int
 
     Just one order is in the pipe at a time, so nothing is read ahead that the next child would miss.
     """
-    start = system.memory_of([child.pid])
+    own = [os.getpid()]
+    start = system.memory_of(own)
     most = child.config.max_tasks
     done = 0
     while not (most and done >= most):
-        if done % LOOK_EVERY == 0 and system.memory_of([child.pid]) > start + GROWTH:
+        if done % LOOK_EVERY == 0 and system.memory_of(own) > start + GROWTH:
             return
         order = os.read(work, 65536)
         if not order:
