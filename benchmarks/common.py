@@ -145,14 +145,12 @@ class Contender:
     name      its row in the table
     command   what to start
     n         how many tasks
-    limit     the row that it is compared with
     path      where its Python finds modules
     """
 
     name: str
     command: Sequence[str]
     n: int
-    limit: str = ""
     path: Sequence[Path] = (ROOT, CONTENDERS)
     measured: list[Row] = field(default_factory=list)
 
