@@ -11,7 +11,7 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from runforrest.errors import FolderError, TimedOut, UnpicklableError
@@ -29,7 +29,7 @@ from runforrest.runner import Options, Runner
 from runforrest.runner.signals import forwarded
 
 BUCKETS = 256
-BACKLOG = 1000                     # finished tasks that may wait for the consumer before the runner pauses
+BACKLOG = 500                      # finished tasks that may wait for the consumer before the runner pauses
 _MOST_SAID = 5.0                   # seconds that leaving may take when the interpreter ends
 
 
@@ -73,12 +73,14 @@ class Run:
         self._folder, self._options, self._ordered = folder, options, ordered
         self._save_session = save_session
         self._print_errors, self._print_output, self._logfile = print_errors, print_output, logfile
-        Membership(folder).recover()       # what dead runners of this host held is waiting, too
+        membership = Membership(folder)
+        membership.recover()               # what dead runners of this host held is waiting, too
+        self._settled = list(membership.settled)
         self._snapshot: Snapshot | None = Snapshot(folder)
         self._ranks = self._ranks_of(self._snapshot) if ordered else array("L")
 
     def __len__(self) -> int:
-        return len(self._snapshot) if self._snapshot is not None else 0
+        return len(self._snapshot) + len(self._settled) if self._snapshot is not None else 0
 
     def __getstate__(self) -> dict[str, Any]:
         """A session that is saved may hold a run; its copy is empty."""
@@ -103,7 +105,7 @@ class Run:
         snapshot.yielded = bytearray(len(snapshot))
         work = _Background(self._folder, self._options, snapshot, self._logfile, hold=not self._ordered)
         with forwarded(work.runner, insistent=_raise_interrupt), contextlib.closing(work):
-            for name, state in self._in_order(work) if self._ordered else work.finished():
+            for name, state in chain(self._settled, self._in_order(work) if self._ordered else work.finished()):
                 task = self._loaded(state, name)
                 if task is not None:
                     yield task
@@ -112,9 +114,12 @@ class Run:
         if work.reason == "terminated":
             raise SystemExit(143)
         if work.reason == "fenced":
+            root = self._folder.fs.root
+            if not os.path.isdir(root):
+                raise FolderError(f"{root} was removed while its tasks ran", directory=root)
             raise FolderError(f"this runner was declared lost, and others have its tasks: not all of this run came "
                               f"back; what is finished is in {self._folder.fs.path(layout.DONE)}, and run() again "
-                              f"does the rest", directory=self._folder.fs.root)
+                              f"does the rest", directory=root)
 
     def _ranks_of(self, snapshot: Snapshot) -> array[int]:
         """The place of each task of the snapshot in the order of scheduling."""

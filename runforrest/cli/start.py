@@ -35,4 +35,4 @@ def is_debug(arguments: Sequence[str]) -> bool:
     if not arguments or arguments[0] in main.commands:
         return False
     first = arguments[0]
-    return first.startswith(_OF_DEBUG) or first.endswith(".pkl") or os.path.isfile(first)
+    return first.startswith(_OF_DEBUG) or first.endswith(".pkl") or os.sep in first or os.path.isfile(first)

@@ -36,8 +36,9 @@ def _encoder() -> Callable[[Any], str]:
     return lambda value: "".join(encode(value, 0))
 
 
-#: a record, or a part of one, as JSON text in ASCII
+#: a record, or a part of one, as JSON text in ASCII, and back
 to_json = _encoder()
+from_json = json.JSONDecoder().decode
 
 
 class Frame:
@@ -133,7 +134,7 @@ def _frame_before(window: _Window, end: int) -> Frame | None:
     if zlib.crc32(text) != head_crc:
         return None
     try:
-        record = json.loads(text)
+        record = from_json(text.decode())
     except ValueError:
         return None
     return Frame(record, start, length, payload_crc, end) if isinstance(record, dict) else None

@@ -150,12 +150,14 @@ class FileOps:
         return os.open(self.path(name), os.O_RDONLY | NOFOLLOW)
 
     def read(self, name: str) -> bytes:
+        return b"".join(self.read_chunks(name))
+
+    def read_chunks(self, name: str) -> Iterator[bytes]:
+        """The contents, piece by piece."""
         fd = self.open_read(name)
         try:
-            parts = []
             while part := os.read(fd, 1 << 20):
-                parts.append(part)
-            return b"".join(parts)
+                yield part
         finally:
             os.close(fd)
 

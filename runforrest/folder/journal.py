@@ -6,6 +6,7 @@ Hints for people and for `status`; nothing depends on them.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ import filelock
 from runforrest.folder import layout
 from runforrest.folder.attempts import create_internal
 from runforrest.folder.fsio import FileOps
+from runforrest.model.names import Name
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS, FLUSH_LINES = 1.0, 256
 LOCK_SECONDS = 5.0
 
 
@@ -30,13 +32,20 @@ class Journal:
         self._since = 0.0
         self._made = False
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, name: Name, state: str, report: dict[str, Any]) -> None:
+        """A line for an attempt that ended, and the state that its task is in now.
+
+        report  what is known of it; as ``line`` the JSON that it came as, if there is that
+        """
         if not self._lines:
             self._since = time.monotonic()
-        self._lines.append(json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n")
+        line = report.get("line") or json.dumps(report, separators=(",", ":"), default=str).encode()
+        head = json.dumps({"task": name.id, "state": state}, separators=(",", ":")).encode()
+        self._lines.append((head[:-1] + b"," + line[1:] if len(line) > 2 else head) + b"\n")
 
     def due(self) -> bool:
-        return bool(self._lines) and time.monotonic() - self._since > FLUSH_SECONDS
+        return len(self._lines) >= FLUSH_LINES or (
+            bool(self._lines) and time.monotonic() - self._since > FLUSH_SECONDS)
 
     def flush(self) -> None:
         """Write what has come together; a disk in trouble costs lines here, never a task."""
@@ -61,13 +70,12 @@ def merge_journal(fs: FileOps, runner: str) -> None:
     path = f"{layout.JOURNAL}/{runner}.jsonl"
     try:
         with locked(fs) as got:
-            if not got:
+            if not got or not fs.exists(path):
                 return
-            lines = fs.read(path)
             try:
-                fs.append(layout.HISTORY, [lines])
+                fs.append(layout.HISTORY, fs.read_chunks(path))
             except FileNotFoundError:
-                fs.create(layout.HISTORY, [lines])
+                fs.create(layout.HISTORY, fs.read_chunks(path))
             fs.unlink(path)
     except OSError:
         pass
@@ -87,6 +95,9 @@ def tidy(fs: FileOps) -> None:
 @contextmanager
 def locked(fs: FileOps) -> Iterator[bool]:
     """Best-effort mutual exclusion; False if it could not be had.  Never needed for a task's safety."""
+    if not os.path.isdir(fs.root):          # the list was removed; a lock file would make it again
+        yield False
+        return
     lock = filelock.FileLock(fs.path(layout.LOCK), timeout=LOCK_SECONDS, mode=0o600)
     try:
         lock.acquire()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from typing import Any
 
 from runforrest.folder import frames, identity, layout, settings
@@ -35,7 +36,7 @@ class Membership:
         self.runner = runner or f"{identity.hostname()}.{os.getpid()}.{new_tag()}"
         self.local = identity.is_local(self.fs.root)
         self.beats = 0
-        self.reclaimed = 0
+        self.settled: deque[tuple[Name, str]] = deque()     # tasks that a drain has moved to done/ or fail/
         self._seen: dict[str, tuple[str, int]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         self._ending: dict[str, float] = {}
@@ -225,7 +226,11 @@ class Membership:
     def _take_back(self, runner: str, home: str, name: Name) -> None:
         try:
             destination = self._destination(runner, f"{home}/{name}", name)
-            self.reclaimed += self.folder.move(f"{home}/{name}", destination)
+            if self.folder.move(f"{home}/{name}", destination):
+                state, _, file = destination.partition("/")
+                moved = Name.parse(file)
+                if state != layout.TODO and moved is not None:
+                    self.settled.append((moved, state))
         except OSError:
             pass        # its owner published it, or another took it back; the next listing tells
 
@@ -274,7 +279,7 @@ class Membership:
         record = {"frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcomes.LOST,
                   "runner": runner, "host": found.get("host", runner.split(".")[0]), "reclaimed_by": self.runner,
                   "ended": settings.now_text(),
-                  "message": f"runner {runner} died while it held this task; {self.runner} took it back"}
+                  "message": f"runner {runner} died while it held this task"}
         file = f"{name.id}.{name.attempt}.lost"
         try:
             create_internal(self.fs, layout.TRIES, file, frames.encode(record))

@@ -158,7 +158,10 @@ class TaskFolder:
                 folder = self.fs.path(os.path.dirname(destination))
                 if last or error.errno != errno.ENOENT or os.path.isdir(folder):
                     raise
-                os.makedirs(folder, mode=0o700, exist_ok=True)      # somebody removed done/ or fail/
+                try:
+                    os.mkdir(folder, 0o700)         # somebody removed done/ or fail/
+                except FileExistsError:
+                    pass
         return False
 
     # -- looking -------------------------------------------------------------------------

@@ -48,16 +48,17 @@ class Brain:
         self._look_at = 0.0                # when todo/ may be looked at again
         self._idle = IDLE_LEAST
         self._fault = 0.0                  # the current pause after a fault; 0: all is well
+        self._trouble: dict[str, int] = {} # faults by task
         self._holding = False
         self._others = False
         self._exhausted = False            # the last look found nothing, and nothing has happened since
-        self._said: set[str] = set()
         self._handlers: dict[type[ev.Event], Callable[[Any, float], list[ev.Action]]] = {
             ev.Tick: self._tick, ev.SlotReady: self._slot_ready, ev.Claimed: self._claimed,
             ev.NothingToClaim: self._nothing, ev.Ended: self._ended, ev.Released: self._released,
             ev.Vanished: self._vanished, ev.SlotFault: self._slot_fault, ev.GuardDied: self._guard_died,
             ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work,
-            ev.Interrupt: self._interrupt, ev.Terminate: self._terminate, ev.Fenced: self._fenced, ev.Hold: self._hold}
+            ev.Settled: self._settled, ev.Interrupt: self._interrupt, ev.Terminate: self._terminate,
+            ev.Fenced: self._fenced, ev.Hold: self._hold}
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """What to do about this event, in this order."""
@@ -96,7 +97,7 @@ class Brain:
 
     def _claimed(self, event: ev.Claimed, now: float) -> list[ev.Action]:
         slot = self.slots[event.slot]
-        self._idle, self._fault, self._exhausted = IDLE_LEAST, 0.0, False
+        self._idle, self._exhausted = IDLE_LEAST, False
         if self.mode != RUNNING:
             slot.state = "idle"
             return [] if self.mode == FENCED else [ev.Release(event.name)]
@@ -106,8 +107,9 @@ class Brain:
     def _nothing(self, event: ev.NothingToClaim, now: float) -> list[ev.Action]:
         self.slots[event.slot].state = "idle"
         self._others, self._exhausted, self._fault = event.others, True, 0.0
-        self._look_at = now + self._idle * (0.75 + self.jitter() / 2)
-        self._idle = min(IDLE_MOST, self._idle * 2)
+        if now >= self._look_at:           # the first slot to come back; the others looked at the same time
+            self._look_at = now + self._idle * (0.75 + self.jitter() / 2)
+            self._idle = min(IDLE_MOST, self._idle * 2)
         return []
 
     def _free(self, number: int, name: Name) -> bool:
@@ -124,6 +126,7 @@ class Brain:
     # -- how attempts end ----------------------------------------------------------------
 
     def _ended(self, event: ev.Ended, now: float) -> list[ev.Action]:
+        self._fault = 0.0                  # its file could be read and written
         if not self._free(event.slot, event.name) or self.mode == FENCED:
             return []
         if event.outcome == outcomes.RETURNED:
@@ -168,8 +171,13 @@ class Brain:
     def _slot_fault(self, event: ev.SlotFault, now: float) -> list[ev.Action]:
         if not self._free(event.slot, event.name):
             return []
+        if self.mode == FENCED:
+            return []
+        self._trouble[event.name.id] = trouble = self._trouble.get(event.name.id, 0) + 1
         actions = self._folder_fault(ev.FolderFault(event.problem), now)
-        return actions if self.mode == FENCED else [*actions, ev.Release(event.name)]
+        # held back longer each time: a single file that can't be read must not keep the others waiting
+        self._hold_back(ev.Release(event.name), now + min(FAULT_MOST, FAULT_LEAST * 2.0 ** trouble))
+        return actions
 
     def _guard_died(self, event: ev.GuardDied, now: float) -> list[ev.Action]:
         slot = self.slots[event.slot]
@@ -199,6 +207,12 @@ class Brain:
             self._look_at, self._idle = now, IDLE_LEAST
         return []
 
+    def _settled(self, event: ev.Settled, now: float) -> list[ev.Action]:
+        said: list[ev.Action] = []
+        if event.state == "fail":
+            said.append(ev.Say(f"{event.name} goes to fail/: its runners died too often (crash_limit)"))
+        return [*said, ev.Announce(event.name, event.state)]
+
     def _hold(self, event: ev.Hold, now: float) -> list[ev.Action]:
         self._holding = event.on
         return []
@@ -220,20 +234,21 @@ class Brain:
         if self.mode != FENCED:
             self.mode, self.reason = RELEASING, reason
         actions: list[ev.Action] = []
+        running = sum(slot.state == "busy" for slot in self.slots)
         for number, slot in enumerate(self.slots):
             if slot.state in ("busy", "stopping"):
                 slot.state = "stopping"
                 actions.append(ev.Stop(number, grace))
-        if actions and self.mode == RELEASING:
-            actions.insert(0, ev.Say(f"ending {len(actions)} running task{'s' * (len(actions) != 1)}; "
-                                     f"they go back to todo/, uncounted"))
+        if running and self.mode == RELEASING:          # once, however often it is asked for
+            actions.insert(0, ev.Say(f"ending {running} running task{'s' * (running > 1)}; "
+                                     f"{'they go' if running > 1 else 'it goes'} back to todo/, uncounted"))
         return actions
 
     def _fenced(self, event: ev.Fenced, now: float) -> list[ev.Action]:
         self.mode, self.reason = FENCED, "fenced"
         self.held.clear()                  # what is fenced moves nothing
-        return [ev.Say(f"{event.problem}: this runner stops, publishes nothing more and ends its tasks; "
-                       f"others have them"), *self._stop_all("fenced", 0.0)]
+        return [ev.Say(f"{event.problem}: this runner stops, publishes nothing more and ends its tasks"),
+                *self._stop_all("fenced", 0.0)]
 
     def _leave_if_done(self) -> list[ev.Action]:
         active = any(slot.state in ("busy", "stopping", "claiming") or slot.name for slot in self.slots)

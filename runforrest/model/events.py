@@ -94,6 +94,13 @@ class Unmoved(Event):
 
 
 @dataclass(slots=True)
+class Settled(Event):
+    """A task of a dead runner was moved to where it belongs: it had ended, or was lost too often."""
+    name: Name
+    state: str
+
+
+@dataclass(slots=True)
 class MoreWork(Event):
     """There may be new tasks in ``todo/``: something was scheduled or taken back."""
 
@@ -168,6 +175,13 @@ class Stop(Action):
     """Have the slot end its task: TERM, and KILL after the grace (seconds)."""
     slot: int
     grace: float
+
+
+@dataclass(slots=True)
+class Announce(Action):
+    """Report a task as finished that this runner has not run."""
+    name: Name
+    state: str
 
 
 @dataclass(slots=True)

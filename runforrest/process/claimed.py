@@ -123,5 +123,5 @@ def check_loadable(envelope: dict[str, Any]) -> None:
     exact = envelope.get("serializer") == "dill"
     if made and (made.split(".")[:2] != here.split(".") if exact else made.split(".")[0] != here.split(".")[0]):
         raise errors.Unloadable(
-            f"the task was pickled by Python {made}, this runner is Python {here}: start a runner with Python "
-            f"{'.'.join(made.split('.')[:2])}, then `runforrest retry` it")
+            f"the task was pickled by Python {made}, this is Python {here}: use Python "
+            f"{'.'.join(made.split('.')[:2])} for it")

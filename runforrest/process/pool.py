@@ -12,8 +12,9 @@ from typing import Any
 from runforrest.errors import ProcessError
 from runforrest.process.config import Config
 
-BOOT = ("import sys, json; t = sys.argv[1]; sys.path[:] = json.loads(json.loads(t)['config'])['path'];"
-        "sys.argv[:] = ['runforrest']; from runforrest.process.server import main; main(t)")
+#: the path comes first, so that nothing is imported from the folder in which the runner happens to be
+BOOT = ("import sys; text, *sys.path[:] = sys.argv[1:]; sys.argv[:] = ['runforrest'];"
+        "from runforrest.process.server import main; main(text)")
 CLOSE_SECONDS = 10.0
 Message = dict[str, Any]
 
@@ -73,8 +74,8 @@ class Pool:
                            "ready": theirs_ready, "runner": os.getpid()})
         given = [fd for each in theirs for fd in each.values()] + [control, theirs_ready]
         try:
-            self.server = subprocess.Popen([sys.executable, "-c", BOOT, text], stdin=subprocess.DEVNULL,
-                                           pass_fds=given, start_new_session=True)
+            self.server = subprocess.Popen([sys.executable, "-c", BOOT, text, *self.config.path],
+                                           stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True)
         except OSError as error:
             raise ProcessError(f"the fork server could not be started with {sys.executable}: {error}") from error
         finally:
@@ -119,7 +120,10 @@ class Pool:
     # -- reports -------------------------------------------------------------------------
 
     def poll(self, seconds: float | None) -> list[tuple[int, Message]]:
-        """(slot, report) pairs that have come in, after at most this long; slot -1: the server is gone."""
+        """(slot, report) pairs that have come in, after at most this long; slot -1: the server is gone.
+
+        A report also holds itself, as the ``line`` that came in.
+        """
         found: list[tuple[int, Message]] = []
         for fd, _ in self._poller.poll(None if seconds is None else int(seconds * 1000 + 0.999)):
             if fd == self.wakeup.reader:
@@ -131,7 +135,7 @@ class Pool:
                 found.append((-1, {"slot": self._slot_of[fd]}))
                 continue
             *lines, self._rests[fd] = (self._rests[fd] + data).split(b"\n")
-            found += [(self._slot_of[fd], json.loads(line)) for line in lines]
+            found += [(self._slot_of[fd], {**json.loads(line), "line": line}) for line in lines]
         return found
 
     # -- end -----------------------------------------------------------------------------

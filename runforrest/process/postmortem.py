@@ -43,8 +43,10 @@ class PostMortem:
                 os.close(fd)
         except OSError as error:
             return fault(name, path, error)
+        if name.lost:                   # then its own record is in tries/
+            task.add_side_records(self.fs)
         written = task.result()
-        if written is not None:         # killed between its frame and its word to us
+        if written is not None and written.get("outcome") != outcomes.LOST:     # killed before its word to us
             task.attempts.remove(written)
             short = {k: v for k, v in written.items() if k not in ("message", "traceback", "output")}
             return report_header(task) + report_line(short)[1:]

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 
-ORDERS, CHILD = 0, 1
+MOST_SECONDS = 86400.0              # poll takes no more than 24 days
 
 
 class RunnerGone(Exception):
@@ -64,7 +64,8 @@ class Waiter:
         Raises RunnerGone when the other end of the orders, or the fork server, is no more.
         """
         found: list[bytes] = []
-        for fd, _ in self.poller.poll(None if seconds is None else max(1, int(seconds * 1000 + 0.999))):
+        patience = None if seconds is None else max(1, int(min(seconds, MOST_SECONDS) * 1000 + 0.999))
+        for fd, _ in self.poller.poll(patience):
             if fd == self.orders:
                 data = os.read(fd, 65536)
                 if not data:

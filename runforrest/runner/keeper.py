@@ -14,6 +14,8 @@ from collections.abc import Callable
 from runforrest.folder.leases import Membership
 from runforrest.model import events as ev
 
+FOLDER_GONE = "the list's folder was removed"
+
 
 class Keeper(threading.Thread):
     """Beats every ``beat`` seconds and tells the loop what it finds."""
@@ -31,6 +33,8 @@ class Keeper(threading.Thread):
         """One round over the other runners."""
         drained = self.membership.recover()
         self.crowded = bool(self.membership.peers())
+        while self.membership.settled:
+            self.tell(ev.Settled(*self.membership.settled.popleft()))
         if drained:
             self.tell(ev.MoreWork())
 
@@ -40,7 +44,9 @@ class Keeper(threading.Thread):
             begun = time.monotonic()
             try:
                 if not self.membership.beat():
-                    self.tell(ev.Fenced("others have declared this runner lost"))
+                    gone = not os.path.isdir(self.membership.fs.root)
+                    self.tell(ev.Fenced(FOLDER_GONE if gone else "others have declared this runner lost, "
+                                        "and have its tasks"))
                     return
                 if time.monotonic() - begun > self._beat or begun - last > 2 * self._beat:
                     self.membership.forget_counts()     # the folder hung: what was seen proves nothing

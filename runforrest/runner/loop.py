@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from typing import Any
 from runforrest.errors import ProcessError
 from runforrest.folder import attempts, identity, journal, layout
 from runforrest.folder.leases import Membership
-from runforrest.folder.settings import now_text
+from runforrest.folder.settings import ensure_internal, now_text
 from runforrest.folder.stored import ATTEMPT, StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.folder.window import TodoWindow
@@ -22,8 +23,9 @@ from runforrest.model.limits import Limits
 from runforrest.model.names import Name
 from runforrest.process.config import Config
 from runforrest.process.pool import Message, Pool, Wakeup
-from runforrest.runner.keeper import Keeper
+from runforrest.runner.keeper import FOLDER_GONE, Keeper
 from runforrest.runner.options import Options
+from runforrest.runner.preflight import check_first
 
 RELIST_SECONDS, RELIST_SHARE = 2.0, 20.0   # look anew this often, but spend at most 1/20 of the time on it
 MOST_RESTARTS = 5                          # fork servers lost before the runner gives up
@@ -37,11 +39,14 @@ class Runner:
     started   called with the name of each task that is started
     say       called with messages for a person
     wanted    chooses the tasks that this runner takes; None for all
+
+    Raises Unloadable if the first tasks of the list can't be loaded by this Python: before anything runs.
     """
 
     def __init__(self, folder: TaskFolder, options: Options, finished: Finished | None = None,
                  say: Callable[[str], None] | None = None, started: Callable[[Name], None] | None = None,
                  wanted: Callable[[Name], bool] | None = None) -> None:
+        check_first(folder)
         self.folder, self.options = folder, options
         self.finished, self.say, self.started = finished, say or (lambda text: None), started
         self.wanted = wanted
@@ -58,7 +63,8 @@ class Runner:
         self._restarts = 0
         self._perform: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Claim: self._claim, ev.Start: self._start, ev.Commit: self._commit, ev.Release: self._release,
-            ev.Stop: self._stop, ev.RecordLoss: self._record_loss, ev.Say: self._say, ev.Exit: self._exit}
+            ev.Stop: self._stop, ev.Announce: self._announce, ev.RecordLoss: self._record_loss,
+            ev.Say: self._say, ev.Exit: self._exit}
         self.pool = self._new_pool()
 
     # -- from other threads and signal handlers --------------------------------------------
@@ -76,9 +82,9 @@ class Runner:
         'done', 'drained' (first Ctrl-C), 'released' (second), 'terminated' (SIGTERM) or 'fenced'.
         Raises ProcessError if the fork server does not start, OSError if the folder can't be reached at all.
         """
-        server = self.pool.start()
+        ensure_internal(self.folder.fs)         # guards open their output there
         try:
-            self.membership.register(server)
+            self.membership.register(self.pool.start())
             try:
                 self.keeper.look()              # what dead runners on this host left comes back first
                 self.keeper.start()
@@ -148,6 +154,8 @@ class Runner:
         try:
             mine = self._next_claim()
             others = mine is None and self._others_at_work()
+            if mine is None and not others:     # what others gave back between these two looks is in todo/ now
+                mine = self._next_claim()
         except OSError as error:
             self._events.append(ev.FolderFault(f"{error.strerror or error}: {error.filename or self.folder.fs.root}",
                                                action.slot))
@@ -173,6 +181,8 @@ class Runner:
                 try:
                     self.window.refill()
                 except FileNotFoundError:       # todo/ was removed: nothing to do, and not our business to make it
+                    if not os.path.isdir(self.folder.fs.root):
+                        self._events.append(ev.Fenced(FOLDER_GONE))
                     return None
                 self._listed_at = time.monotonic()
                 self._listing_took = self._listed_at - now
@@ -200,7 +210,7 @@ class Runner:
         if not published:
             self.say(f"{action.name} was taken over by another runner; this result is not published")
             return
-        self.journal.add({"task": action.name.id, "state": action.state, **action.report})
+        self.journal.add(action.name, action.state, action.report)
         if self.finished:
             self.finished(action.name, action.state, action.report)
 
@@ -212,7 +222,17 @@ class Runner:
             return
         self.window.forget()
         if action.report is not None:
-            self.journal.add({"task": action.name.id, "state": layout.TODO, **action.report})
+            self.journal.add(action.name, layout.TODO, action.report)
+
+    def _announce(self, action: ev.Announce) -> None:
+        name, state = action.name, action.state
+        try:
+            result = StoredTask.open(self.folder.fs, f"{state}/{name}", name).result() or {}
+        except OSError:                         # moved by somebody meanwhile
+            return
+        self.journal.add(name, state, {k: v for k, v in result.items() if k not in ("traceback", "output")})
+        if self.finished and (self.wanted is None or self.wanted(name)):
+            self.finished(name, state, result)
 
     def _stop(self, action: ev.Stop) -> None:
         self.pool.release(action.slot, action.grace)
@@ -287,7 +307,7 @@ class Runner:
             self.say(f"could not sign off properly ({error}); the next runner cleans up")
 
     def _foreign(self, name: str) -> None:
-        self.say(f"todo/{name} is not a task (its name does not end in .pkl); it is left alone")
+        self.say(f"todo/{name} is not a task (its name does not end in .pkl, or is too long); it is left alone")
 
 
 _SERVER_GONE = ev.Tick()

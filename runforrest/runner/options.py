@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 
 from runforrest.errors import InvalidArgument
 from runforrest.model.limits import GRACE, Limits
@@ -41,8 +42,13 @@ class Options:
         if self.isolation not in ISOLATIONS:
             raise InvalidArgument(f"isolation must be one of {', '.join(ISOLATIONS)}, not {self.isolation!r}",
                                   argument="isolation")
-        if isinstance(self.preload, str) or not all(isinstance(m, str) for m in self.preload):
+        if not isinstance(self.preload, (list, tuple, set)) or not all(isinstance(m, str) for m in self.preload):
             raise InvalidArgument(f"preload must be a list of module names, not {self.preload!r}", argument="preload")
+        for module in self.preload:
+            top = module.partition(".")[0]
+            known = top in sys.modules or top in sys.builtin_module_names
+            if not known and PathFinder.find_spec(top, self.path) is None:
+                raise InvalidArgument(f"preload: there is no module {top!r} on the import path", argument="preload")
 
     @property
     def grace(self) -> float:

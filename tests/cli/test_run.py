@@ -127,8 +127,10 @@ def test_folder_that_others_may_write(tasklist_dir: Path) -> None:
 def test_processes_that_do_not_start(tasklist_dir: Path) -> None:
     tasklist(tasklist_dir, defer(work.double, 1))
     answer = runforrest("run", tasklist_dir, "--preload", "no_such_module")
+    assert answer.returncode == USAGE and "Error: preload: there is no module 'no_such_module'" in answer.stderr
+    answer = runforrest("run", tasklist_dir, "--preload", "runforrest.no_such_module")
     assert answer.returncode == TROUBLE
-    assert "Error: the fork server did not start: preload of no_such_module failed" in answer.stderr
+    assert "Error: the fork server did not start: preload of runforrest.no_such_module failed" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert files(tasklist_dir, "todo") == ["double"]
 

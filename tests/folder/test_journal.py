@@ -15,6 +15,7 @@ import pytest
 from runforrest.folder import journal, layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.journal import Journal, merge_journal, tidy
+from runforrest.model.names import Name
 
 from .support import Failing, ls, make, runner, schedule
 
@@ -31,8 +32,8 @@ def history(fs: FileOps) -> list[dict[str, object]]:
 def test_lines_come_together_at_the_end(fs: FileOps) -> None:
     one, two = Journal(fs, "R1"), Journal(fs, "R2")
     for n in range(3):
-        one.add({"n": n, "path": Path("x")})
-        two.add({"n": 10 + n})
+        one.add(Name("x"), "done", {"n": n, "path": Path("x")})
+        two.add(Name("x"), "done", {"n": 10 + n})
         one.flush()
     assert not os.path.exists(fs.path(layout.HISTORY))
     assert fs.read(f"{layout.JOURNAL}/R1.jsonl").count(b"\n") == 3
@@ -52,7 +53,7 @@ def test_due_after_a_while(fs: FileOps, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
     mine = Journal(fs, "R")
     assert not mine.due()
-    mine.add({})
+    mine.add(Name("x"), "done", {})
     assert not mine.due()
     now[0] += journal.FLUSH_SECONDS + 0.1
     assert mine.due()
@@ -63,7 +64,7 @@ def test_due_after_a_while(fs: FileOps, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_disk_in_trouble_costs_lines_never_a_task(fs: FileOps) -> None:
     full = Failing(fs.root, OSError(errno.ENOSPC, "full"), lambda operation, *args: operation in ("write", "rename"))
     mine = Journal(full, "R")
-    mine.add({"n": 1})
+    mine.add(Name("x"), "done", {"n": 1})
     mine.flush()
     mine.close()
 
@@ -71,16 +72,16 @@ def test_a_disk_in_trouble_costs_lines_never_a_task(fs: FileOps) -> None:
 def test_a_journal_folder_that_was_tidied_away_is_made_again(fs: FileOps) -> None:
     tidy(fs)
     mine = Journal(fs, "R")
-    mine.add({"n": 1})
+    mine.add(Name("x"), "done", {"n": 1})
     mine.close()
-    assert history(fs) == [{"n": 1}]
+    assert history(fs) == [{"task": "x", "state": "done", "n": 1}]
 
 
 def test_many_merge_at_once(fs: FileOps) -> None:
     def work(number: int) -> None:
         mine = Journal(FileOps(fs.root), f"R{number}")
         for n in range(5):
-            mine.add({"n": 10 * number + n, "text": "x" * 5000})
+            mine.add(Name("x"), "done", {"n": 10 * number + n, "text": "x" * 5000})
             mine.flush()
         mine.close()
 
@@ -97,13 +98,13 @@ def test_many_merge_at_once(fs: FileOps) -> None:
 def test_without_the_lock_the_lines_wait(fs: FileOps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "LOCK_SECONDS", 0.01)
     mine = Journal(fs, "R")
-    mine.add({"n": 1})
+    mine.add(Name("x"), "done", {"n": 1})
     with filelock.FileLock(fs.path(layout.LOCK)):
         mine.close()
         tidy(fs)
         assert ls(fs.root, layout.JOURNAL) == ["R.jsonl"]
     merge_journal(fs, "R")
-    assert history(fs) == [{"n": 1}]
+    assert history(fs) == [{"task": "x", "state": "done", "n": 1}]
 
 
 def test_tidy_removes_only_what_is_empty(fs: FileOps, tasklist_dir: Path) -> None:

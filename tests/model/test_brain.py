@@ -233,8 +233,24 @@ def test_more_work_does_not_shorten_the_pause_of_a_fault() -> None:
 def test_a_fault_of_a_slot_puts_its_task_back_and_pauses() -> None:
     new = busy()
     actions = new.handle(ev.SlotFault(0, task(0), "io"), 0.0)
-    assert without_words(actions) == [ev.Release(task(0))] and "io" in words(actions)
-    assert new.handle(ev.Tick(), FAULT_LEAST) == [ev.Claim(0)]
+    assert without_words(actions) == [] and "io" in words(actions)
+    assert new.handle(ev.Tick(), FAULT_LEAST) == [ev.Claim(0)], "the others do not wait for it"
+    assert new.handle(ev.NothingToClaim(0, False), FAULT_LEAST) == [], "it stays for that"
+    assert new.handle(ev.Tick(), 2 * FAULT_LEAST)[0] == ev.Release(task(0))
+
+
+def test_a_file_that_can_never_be_read_waits_longer_each_time() -> None:
+    new, now, pauses = busy(), 0.0, []
+    for _ in range(7):
+        new.handle(ev.SlotFault(0, task(0), "io"), now)
+        began = now
+        while ev.Release(task(0)) not in new.handle(ev.Tick(), now):
+            now += FAULT_LEAST / 4
+        pauses.append(now - began)
+        new.handle(ev.NothingToClaim(0, True), now)
+        new.slots[0].state = "claiming"
+        new.handle(ev.Claimed(0, task(0)), now)
+    assert pauses == sorted(pauses) and pauses[-1] == FAULT_MOST
 
 
 @pytest.mark.parametrize("move", [ev.Commit(task(0), "done", {}), ev.Release(task(0), {}), ev.Release(task(0))])

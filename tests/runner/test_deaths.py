@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runforrest import TaskList, defer
+from runforrest import TaskList, defer, errors
 from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.settings import open_list
@@ -117,8 +117,9 @@ def test_killed_runner_leaves_no_process_and_the_next_takes_over_at_once(
         wait_for(lambda: all_gone(below), what="everything below the killed runner ends")
     assert counts(tasklist_dir)["doing"] == 1
     run = tasks.run(1)
-    assert len(run) == 0 and counts(tasklist_dir) == {"todo": 0, "doing": 0, "done": 0, "fail": 1}
-    (task,) = tasks.fail_tasks()
+    assert len(run) == 1 and counts(tasklist_dir) == {"todo": 0, "doing": 0, "done": 0, "fail": 1}
+    (task,) = run
+    assert task == next(tasks.fail_tasks()) and isinstance(task.errorvalue, errors.Lost)
     assert [a.outcome for a in task.attempts] == ["lost"] and "died" in str(task.errorvalue)
     assert task.attempts[0].runner and task.attempts[0].ended
 

@@ -1,0 +1,37 @@
+"""A look before anything runs: tasks that this Python can't load are better left where they are."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+
+from runforrest.errors import Unloadable
+from runforrest.folder import layout
+from runforrest.folder.stored import StoredTask
+from runforrest.folder.transitions import TaskFolder
+from runforrest.process.claimed import check_loadable
+
+LOOK_AT = 8                        # tasks; a list is mostly made by one program
+
+
+def check_first(folder: TaskFolder) -> None:
+    """Raise Unloadable if one of the first tasks was pickled by a Python whose byte code this one misreads.
+
+    Nothing is changed.  A task of another Python that comes later in the list ends in ``fail/`` as
+    unloadable, without having run.
+    """
+    for name in islice(folder.scan(layout.TODO), LOOK_AT):
+        try:
+            fd = folder.fs.open_read(f"{layout.TODO}/{name}")
+        except OSError:
+            continue                       # claimed by somebody, or damaged: the run will tell
+        try:
+            envelope = StoredTask.read(fd, name).envelope
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+        try:
+            check_loadable(envelope)
+        except Unloadable as error:
+            raise Unloadable(f"{folder.fs.path(layout.TODO)}/{name}: {error}; nothing was started") from None
