@@ -19,11 +19,11 @@ PROTOCOL = 5  # the newest that Python 3.10 reads; pickles may be read by anothe
 
 def dumps(obj: Any) -> bytes:
     file = io.BytesIO()
-    _ByReference(file, PROTOCOL).dump(obj)
+    ByReference(file, PROTOCOL).dump(obj)
     return file.getvalue()
 
 
-class _ByReference(Pickler):
+class ByReference(Pickler):
     """Gives up at the first function or class that another process could not import."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -39,6 +39,11 @@ def dumps(obj: Any) -> tuple[bytes, str]:
     try:
         if not _calls_main(obj):
             return byreference.dumps(obj), "pickle"
+        from . import repeated  # loads dill
+
+        known = repeated.dumps(obj)
+        if known is not None:
+            return known, "dill"
     except (GraphError, MemoryError):
         raise
     except Exception:

@@ -33,6 +33,12 @@ def set_globals(target: dict[str, Any], values: dict[str, Any]) -> None:
             target[name] = value
 
 
+def load_function(data: bytes) -> Any:
+    import pickle
+
+    return pickle.loads(data)
+
+
 def set_function_state(fun: Any, attributes: dict[str, Any], details: dict[str, Any]) -> None:
     fun.__dict__.update(attributes)
     for name, value in details.items():

@@ -245,6 +245,8 @@ class Brain:
         return actions
 
     def _fenced(self, event: ev.Fenced, now: float) -> list[ev.Action]:
+        if self.mode == FENCED:            # said already
+            return self._stop_all("fenced", 0.0)
         self.mode, self.reason = FENCED, "fenced"
         self.held.clear()                  # what is fenced moves nothing
         return [ev.Say(f"{event.problem}: this runner stops, publishes nothing more and ends its tasks"),

@@ -18,6 +18,7 @@ from runforrest.folder.journal import Journal
 from runforrest.folder.leases import Membership
 from runforrest.folder.settings import Settings, create, now_text
 from runforrest.folder.transitions import TaskFolder
+from runforrest.model.names import Name
 from runforrest.status import snapshot
 
 
@@ -107,7 +108,7 @@ def test_rate_and_time_left(folder: TaskFolder) -> None:
     ended = [(20.0, "done"), (15.0, "todo"), (10.0, "fail")]
     for before, state in ended:
         from runforrest.status.tasks import iso
-        journal.add({"state": state, "ended": iso(_seconds(now_text()) - before)})
+        journal.add(Name("x"), state, {"ended": iso(_seconds(now_text()) - before)})
     journal.flush()
     folder.fs.append(f".runforrest/journal/{member.runner}.jsonl", [b'{"damaged\n', b'[]\n', b'{"state":"done","half'])
     found = snapshot(folder)

@@ -128,15 +128,33 @@ def pickled_by(tasks: TaskList, python: str, serializer: str) -> None:
     file.write_bytes(b"".join(frames.encode({**stored.envelope, "python": python, "serializer": serializer}, call)))
 
 
-@pytest.mark.parametrize("python, serializer", [("2.7.18", "pickle"), ("4.0.1", "pickle"), ("3.6.9", "dill")])
+OTHERS = pytest.mark.parametrize("python, serializer", [("2.7.18", "pickle"), ("4.0.1", "pickle"), ("3.6.9", "dill")])
+
+
+@OTHERS
 def test_task_of_another_python(tasklist_dir: Path, python: str, serializer: str) -> None:
+    """Before anything runs, in one line that says what to do, and nothing is changed."""
+    tasks = filled(tasklist_dir)
+    pickled_by(tasks, python, serializer)
+    with pytest.raises(errors.Unloadable) as caught:
+        list(tasks.run(1))
+    text = str(caught.value)
+    assert "\n" not in text and f"pickled by Python {python}" in text and "nothing was started" in text
+    assert f"use Python {'.'.join(python.split('.')[:2])} for it" in text
+    assert counts(tasklist_dir) == (1, 0, 0) and [t.metadata for t in tasks.todo_tasks()] == ["m"]
+
+
+@OTHERS
+def test_task_of_another_python_far_down_the_list(tasklist_dir: Path, python: str, serializer: str,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not tried, it is in fail/ whole, and the reason says what to do."""
+    monkeypatch.setattr("runforrest.runner.preflight.LOOK_AT", 0)
     tasks = filled(tasklist_dir)
     pickled_by(tasks, python, serializer)
     (task,) = tasks.run(1)
     text = str(task.errorvalue)
     assert isinstance(task.errorvalue, errors.Unloadable) and "\n" not in text
-    assert f"pickled by Python {python}" in text and f"runner with Python {python[:3]}" in text and "retry" in text
+    assert f"pickled by Python {python}" in text and "use Python" in text
     assert [a.outcome for a in task.attempts] == ["unloadable"] and task.metadata == "m"
     (file,) = (tasklist_dir / "fail").iterdir()
     file.rename(tasklist_dir / "todo" / file.name)

@@ -301,8 +301,10 @@ def test_preload_that_fails(tasklist_dir: Path) -> None:
     """Before anything runs, with nothing lost."""
     tasks = new(tasklist_dir)
     tasks.schedule(defer(abs, -1))
-    with pytest.raises(errors.ProcessError, match=r"preload of no_such_module failed: ModuleNotFoundError") as caught:
-        list(tasks.run(1, preload=["no_such_module"]))
+    with pytest.raises(errors.InvalidArgument, match=r"no module 'no_such_module' on the import path"):
+        tasks.run(1, preload=["no_such_module"])
+    with pytest.raises(errors.ProcessError, match=r"preload of os.no_such failed: ModuleNotFoundError") as caught:
+        list(tasks.run(1, preload=["os.no_such"]))
     assert "\n" not in str(caught.value) and counts(tasklist_dir) == (1, 0, 0)
     assert [t.returnvalue for t in tasks.run(1)] == [1]
 
