@@ -156,7 +156,7 @@ class FileOps:
         """The contents, piece by piece."""
         fd = self.open_read(name)
         try:
-            while part := os.read(fd, 1 << 20):
+            while part := os.read(fd, 1 << 16):
                 yield part
         finally:
             os.close(fd)
