@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Write until there is no room."""
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 @pytest.mark.parametrize("isolation", ["process", "reuse"])
 def test_results_wait_for_room(small_disk: Path, tmp_path: Path, isolation: str) -> None:
     """The disk fills up while a task runs: its result waits, the runner says why, and all goes on by itself."""
@@ -44,12 +52,7 @@ def test_results_wait_for_room(small_disk: Path, tmp_path: Path, isolation: str)
     with a_runner(small_disk / "tasks", 1, isolation) as runner:
         assert runner.stdout
         wait_for(lambda: counts(small_disk / "tasks")["doing"] == 1)
-        with open(ballast, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        fill(ballast)
         told.touch()
         line = runner.stdout.readline()
         while "no space left" not in line:
@@ -70,12 +73,7 @@ def test_nothing_is_lost_when_the_runner_leaves_a_full_disk(small_disk: Path, tm
     with a_runner(small_disk / "tasks", 1, grace=0.5) as runner:
         wait_for(lambda: counts(small_disk / "tasks")["doing"] == 1)
         ballast = small_disk / "ballast"
-        with open(ballast, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        fill(ballast)
         told.touch()
         runner.send_signal(signal.SIGTERM)
         assert runner.wait(30) == 0
