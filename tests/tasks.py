@@ -164,3 +164,18 @@ def bytes_when_told(size: int, file: str) -> bytes:
     while not os.path.exists(file):
         time.sleep(0.01)
     return bytes(size)
+
+
+def surroundings() -> tuple[int, str, list[str], dict[str, str]]:
+    import sys
+    environ = {k: v for k, v in os.environ.items() if k not in ("RUNFORREST_TASK", "RUNFORREST_ATTEMPT")}
+    return os.getpid(), os.getcwd(), list(sys.path), environ
+
+
+def spoil_surroundings() -> int:
+    import sys
+    os.chdir("/")
+    sys.path.insert(0, "/nowhere")
+    os.environ["SPOILT"] = "yes"
+    del os.environ["PATH"]
+    return os.getpid()

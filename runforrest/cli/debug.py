@@ -22,6 +22,7 @@ from runforrest.graph import Task
 from runforrest.model.names import Name
 from runforrest.process.child import pickled_error, traceback_text
 from runforrest.process.claimed import check_loadable
+from runforrest.process.surroundings import update_environment
 
 
 def debug(arguments: Sequence[str]) -> int:
@@ -126,11 +127,7 @@ def _enter(stored: StoredTask) -> None:
         os.chdir(envelope["chdir"])
     elif os.path.isdir(envelope.get("cwd") or ""):
         os.chdir(envelope["cwd"])
-    for key, value in (envelope.get("env") or {}).items():
-        if value is None:
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = value
+    update_environment(envelope.get("env") or {})
     os.environ["RUNFORREST_TASK"] = stored.name.id
     os.environ["RUNFORREST_ATTEMPT"] = stored.name.attempt
 

@@ -80,6 +80,11 @@ class GuardDied(Event):
 
 
 @dataclass(slots=True)
+class ServerGone(Event):
+    """The fork server was killed, and all guards with it.  The loop's own: it turns it into a GuardDied per slot."""
+
+
+@dataclass(slots=True)
 class FolderFault(Event):
     """The runner itself could not reach the folder, or write to it; ``slot``: while it claimed for this one."""
     problem: str

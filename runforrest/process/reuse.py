@@ -53,10 +53,13 @@ def _one(child: Child, surroundings: Surroundings, path: str, guard: int) -> byt
     if claimed.limits.timeout is not None or claimed.limits.memory is not None:
         claimed.enforce(child.page)
         os.kill(guard, signal.SIGUSR1)          # so that it looks at them
+    seen = surroundings.seen()
     try:
         child.attempt(claimed)
     except attempts.TakenOver:
         return report_line({"name": str(name), "gone": True})
+    finally:
+        surroundings.restore(seen)
     report = child.page.report()
     if child.output.size():
         returned = json.loads(report)["outcome"] == outcomes.RETURNED

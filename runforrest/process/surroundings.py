@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from runforrest.folder.stored import StoredTask
     from runforrest.process.config import Config
 
+    Seen = tuple[dict[bytes, bytes], list[str], str]
+
 
 class Surroundings:
     """Import path, working directory and environment of tasks, set before the fork where there is one.
@@ -45,13 +47,35 @@ class Surroundings:
                 os.chdir(self.config.root)
         self._current = wanted
 
+    def seen(self) -> Seen:
+        """What a task finds, for `restore`."""
+        return dict(os.environb), list(sys.path), _directory()
+
+    def restore(self, seen: Seen) -> None:
+        """After a task in a process that is used again: undo what the task itself has changed."""
+        environ, path, directory = seen
+        if os.environb != environ:
+            os.environb.clear()
+            os.environb.update(environ)
+        if sys.path != path:
+            sys.path[:] = path
+        if _directory() != directory:
+            self._current = (None, None, None)          # the next task sets it anew
+
     def _set_environment(self, env: dict[str, str | None]) -> None:
-        _update_environment(self._changed)
+        update_environment(self._changed)
         self._changed = {key: os.environ.get(key) for key in env}
-        _update_environment(env)
+        update_environment(env)
 
 
-def _update_environment(values: dict[str, str | None]) -> None:
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:                                     # it was removed
+        return ""
+
+
+def update_environment(values: dict[str, str | None]) -> None:
     for key, value in values.items():
         if value is None:
             os.environ.pop(key, None)

@@ -111,7 +111,7 @@ class Runner:
                 self.journal.flush()
 
     def _handle(self, event: ev.Event) -> None:
-        if isinstance(event, ev.Tick) and event is _SERVER_GONE:
+        if isinstance(event, ev.ServerGone):
             self._restart()
             return
         actions = self.brain.handle(event, time.monotonic())
@@ -123,7 +123,7 @@ class Runner:
     def _event(self, slot: int, message: Message) -> ev.Event:
         """What a report of a slot means."""
         if slot < 0:
-            return _SERVER_GONE
+            return ev.ServerGone()
         if "ready" in message:
             return ev.SlotReady(slot)
         if "guard_died" in message:
@@ -280,7 +280,7 @@ class Runner:
 
     def _restart(self) -> None:
         """The fork server was killed, and all guards with it: begin again with a new one."""
-        self._events = deque(e for e in self._events if e is not _SERVER_GONE)
+        self._events = deque(e for e in self._events if not isinstance(e, ev.ServerGone))
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
             raise ProcessError(f"the fork server was killed {self._restarts} times; is the machine out of memory?")
@@ -310,7 +310,6 @@ class Runner:
         self.say(f"todo/{name} is not a task (its name does not end in .pkl, or is too long); it is left alone")
 
 
-_SERVER_GONE = ev.Tick()
 
 
 def _rank(action: ev.Action) -> bool:

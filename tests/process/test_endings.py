@@ -26,8 +26,10 @@ from tests.tasks import (
     much_output,
     raise_,
     segfault,
+    spoil_surroundings,
     start_family,
     stray,
+    surroundings,
     unpicklable_value,
 )
 
@@ -276,3 +278,12 @@ def test_process_isolation_is_a_fresh_process(tasklist_dir: Path) -> None:
     for _ in range(5):
         tasks.schedule(defer(os.getpid))
     assert len({t.returnvalue for t in tasks.run(1)}) == 5
+
+
+def test_reuse_restores_what_a_task_has_changed(tasklist_dir: Path) -> None:
+    """Environment, import path and working directory: also if the next task asks for nothing else."""
+    tasks = TaskList(tasklist_dir)
+    for task in (defer(surroundings), defer(spoil_surroundings), defer(surroundings)):
+        tasks.schedule(task)
+    before, pid, after = (t.returnvalue for t in tasks.run(1, isolation="reuse", ordered=True))
+    assert before == after and before[0] == pid, "the same process, and the same surroundings"
