@@ -62,6 +62,13 @@ class UntrustedFolder(FolderError, PermissionError):
     """Other users may write to the folder, and unpickling what they wrote would run their code."""
 
 
+class SigningKeyError(FolderError, ValueError):
+    """The key file can't be used, or a signed list has another key than the one given, or none was given.
+
+    Attribute: ``key_file``; ``directory`` if it is about a list.
+    """
+
+
 class TaskListInUse(FolderError, RuntimeError):
     """Runners are at work in the folder.  Attribute: ``runners`` (their names)."""
 
@@ -72,6 +79,13 @@ class NoSuchTask(FolderError, LookupError):
 
 class ProcessError(RunforrestError, RuntimeError):
     """The runner's own processes could not be started."""
+
+
+class Stopped(RunforrestError):
+    """A run came to its end before its list: its time was over, or somebody asked it to stop.
+
+    Attribute: ``reason`` ('walltime' or 'stopped').
+    """
 
 
 # -- how a task ended, when it was not its own exception: what `task.errorvalue` then is -----
@@ -102,6 +116,10 @@ class Cancelled(AttemptError):
 
 class Unloadable(AttemptError):
     """The task's file can't be read or unpickled: truncated, damaged, or made elsewhere."""
+
+
+class Untrusted(AttemptError, PermissionError):
+    """The task's file, or its result, was not unpickled: others may have written it, or it is not signed."""
 
 
 class RemoteError(AttemptError):

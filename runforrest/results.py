@@ -9,8 +9,9 @@ import os
 from typing import Any
 
 from runforrest import errors
+from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.stored import StoredTask, side_payload
+from runforrest.folder.stored import StoredTask, needs_signature, side_ending, unsigned_result
 from runforrest.graph import Task, defer, loads
 from runforrest.model import outcomes
 from runforrest.model.names import Name
@@ -19,73 +20,107 @@ from runforrest.model.records import Attempt, Envelope
 _ERRORS: dict[str, type[errors.AttemptError]] = {
     outcomes.TIMED_OUT: errors.TimedOut, outcomes.CRASHED: errors.Crashed,
     outcomes.OUT_OF_MEMORY: errors.OutOfMemory, outcomes.LOST: errors.Lost,
-    outcomes.CANCELLED: errors.Cancelled, outcomes.UNLOADABLE: errors.Unloadable}
+    outcomes.CANCELLED: errors.Cancelled, outcomes.UNLOADABLE: errors.Unloadable,
+    outcomes.REFUSED: errors.Untrusted}
 _RESULTS = ("returnvalue", "errorvalue", "runtime")
+
+
+class _Refused(Task):
+    """Stands in for a task whose file, or result, was not unpickled: asking it for the value raises Untrusted."""
+
+    @property
+    def returnvalue(self) -> Any:
+        raise self.__dict__["errorvalue"]
 
 
 def load_task(fs: FileOps, state: str, name: Name) -> Task:
     """The task in this file, with ``returnvalue``, ``errorvalue``, ``metadata``, ``runtime``, ``attempts``
     and ``scheduled``.
 
-    What can't be loaded is told in ``errorvalue``; the task is then a stand-in.  Raises FileNotFoundError
-    if the file is gone.
+    What can't be loaded is told in ``errorvalue``; the task is then a stand-in.  If its file may be somebody
+    else's, or should be signed and is not, its ``returnvalue`` raises Untrusted.  Raises FileNotFoundError if
+    the file is gone.
     """
-    stored, call, payload = _read(fs, f"{state}/{name}", name)
-    problem: BaseException | None = None
+    read = _Read(fs, state, name)
+    task: Task
     loaded: Any = None
-    if isinstance(call, ValueError):
-        problem = errors.Unloadable(str(call))
-    else:
+    if read.problem is None:
         try:
-            loaded = loads(call)
+            loaded = loads(read.call)
         except Exception as error:
-            problem = errors.Unloadable(f"the call can't be unpickled here: {type(error).__name__}: {error}")
-    task: Task = loaded if isinstance(loaded, Task) else defer(loaded)
+            read.problem = errors.Unloadable(f"the call can't be unpickled here: {type(error).__name__}: {error}")
+    if isinstance(read.problem, errors.Untrusted):
+        task = _Refused(name.label, (), {})
+    else:
+        task = loaded if isinstance(loaded, Task) else defer(loaded)
     extras: dict[str, Any] = task.__dict__
-    extras.setdefault("metadata", stored.envelope.get("metadata"))
+    extras.setdefault("metadata", read.stored.envelope.get("metadata"))
     kept = {key: extras.get(key) for key in _RESULTS} if "returnvalue" in extras else None
-    extras.update(returnvalue=None, errorvalue=None, runtime=None,
-                  attempts=[Attempt.from_json(record) for record in stored.attempts],
-                  scheduled=Envelope.from_json({"id": name.id, **stored.envelope}))
-    record = stored.result()
-    if state in ("done", "fail") and record is not None:
-        extras["runtime"] = record.get("runtime")
-        extras["returnvalue"], extras["errorvalue"] = _ending(record, payload)
-    elif state in ("done", "fail") and problem is None and kept and not stored.envelope:
+    extras.update(returnvalue=None, errorvalue=read.problem, runtime=None,
+                  attempts=[Attempt.from_json(record) for record in read.stored.attempts],
+                  scheduled=Envelope.from_json({"id": name.id, **read.stored.envelope}))
+    if state not in (layout.DONE, layout.FAIL) or isinstance(task, _Refused):
+        return task
+    if read.record is not None:
+        extras["runtime"] = read.record.get("runtime")
+        extras["returnvalue"], extras["errorvalue"] = _ending(read.record, read.payload)
+    elif read.problem is None and kept and not read.stored.envelope:
         extras.update(kept)                # RunForrest has put its results into the pickle
-    elif state in ("done", "fail") and problem is None:
-        problem = errors.Lost(f"{state}/{name} has no result of the attempt in its name; move it to todo/ "
-                              f"to run it again")
-    if extras["errorvalue"] is None and (record is None or state == "todo"):
-        extras["errorvalue"] = problem
+    elif read.problem is None:
+        extras["errorvalue"] = errors.Lost(f"{state}/{name} has no result of the attempt in its name; move it to "
+                                           f"todo/ to run it again")
     return task
 
 
-def _read(fs: FileOps, path: str, name: Name) -> tuple[StoredTask, bytes | ValueError, bytes | None]:
-    """(what the file holds, the pickled call, the pickled value or exception)."""
-    call: bytes | ValueError
-    stored, payload = StoredTask(name, [], 0), None
-    try:
-        fd = fs.open_read(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:               # a link, a file that we may not read: what is beside it tells why
-        call = ValueError(f"the file can't be opened: {error.strerror}")
-    else:
+class _Read:
+    """What is in a task's file, and beside it, before anything is unpickled.
+
+    call     the pickled call; ``problem``: why it can't be used
+    record   of the try that the name states; ``payload``: the pickled value or exception of it
+    """
+
+    def __init__(self, fs: FileOps, state: str, name: Name) -> None:
+        self.stored = StoredTask(name, [], 0)
+        self.call, self.problem = b"", None     # type: bytes, errors.AttemptError | None
+        self.record: dict[str, Any] | None = None
+        self.payload: bytes | None = None
         try:
-            stored = StoredTask.read(fd, name)
-            payload = stored.payload(fd)
-            call = stored.call(fd)
+            self._read(fs, f"{state}/{name}", name)
+            self._read_beside(fs, name)
+        except errors.Untrusted as error:
+            self.problem = error
+            self.stored = self.stored.without_envelope()
+            self.stored.add_side_records(fs)
+
+    def _read(self, fs: FileOps, path: str, name: Name) -> None:
+        try:
+            fd = fs.open_read(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:           # a link, a file that we may not read: what is beside it tells why
+            self.problem = errors.Unloadable(f"the file can't be opened: {error.strerror}")
+            return
+        try:
+            fs.trust.check(fd, fs.path(path))
+            self.stored = StoredTask.read(fd, name)
+            self.record, self.payload = self.stored.ending(fd, fs.trust)
+            self.call = self.stored.call(fd)
+            self.stored.check_call(fs.trust, self.call)
         except IsADirectoryError as error:
-            call = ValueError(f"the file can't be read: {error.strerror}")
+            self.problem = errors.Unloadable(f"the file can't be read: {error.strerror}")
         except ValueError as error:
-            call = error
+            self.problem = errors.Unloadable(str(error))
         finally:
             os.close(fd)
-    if name.lost or not stored.has_result():
-        stored.add_side_records(fs)
-        payload = side_payload(fs, name)
-    return stored, call, payload
+
+    def _read_beside(self, fs: FileOps, name: Name) -> None:
+        if not name.lost and self.record is not None:
+            return
+        self.stored.add_side_records(fs)
+        record, self.payload = side_ending(fs, name)
+        self.record = record or self.stored.result()
+        if record is None and self.record is not None and fs.trust.key and needs_signature(self.record):
+            raise unsigned_result(name)
 
 
 def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseException | None]:

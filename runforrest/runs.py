@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import queue
 import sys
@@ -14,10 +15,9 @@ from collections.abc import Iterator
 from itertools import accumulate, chain
 from typing import Any
 
-from runforrest.errors import FolderError, TimedOut, UnpicklableError
-from runforrest.folder import layout
+from runforrest.errors import FolderError, Stopped, TimedOut, UnpicklableError
+from runforrest.folder import layout, sessions
 from runforrest.folder.leases import Membership
-from runforrest.folder.settings import ensure_internal
 from runforrest.folder.transitions import TaskFolder
 from runforrest.graph import Task
 from runforrest.logfile import Logfile
@@ -113,6 +113,11 @@ class Run:
             raise KeyboardInterrupt
         if work.reason == "terminated":
             raise SystemExit(143)
+        if work.reason in ("stopped", "walltime"):
+            why = "this runner was asked to stop" if work.reason == "stopped" else "the time of this runner is over"
+            left = self._folder.count(layout.TODO)
+            raise Stopped(f"{why}, and its list is not done: {left} task{'s' * (left != 1)} in "
+                          f"{self._folder.fs.path(layout.TODO)}; run() again goes on", reason=work.reason)
         if work.reason == "fenced":
             root = self._folder.fs.root
             if not os.path.isdir(root):
@@ -176,16 +181,12 @@ class Run:
 
     def _dump_session(self) -> str:
         import dill
-        path = self._folder.fs.path(layout.SESSION)
-        temporary = f"{layout.TMP}/{layout.SESSION}.{os.getpid()}"
-        ensure_internal(self._folder.fs)        # the last runner may have tidied up
+        session = io.BytesIO()
         try:
-            dill.dump_module(self._folder.fs.path(temporary), refimported=True)
+            dill.dump_module(session, refimported=True)
         except Exception as error:
-            self._folder.fs.unlink(temporary)
             raise _session_error(error) from error
-        self._folder.fs.rename(temporary, layout.SESSION)
-        return path
+        return sessions.save(self._folder.fs, session.getvalue())
 
 
 class _Background:

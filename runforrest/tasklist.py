@@ -18,16 +18,18 @@ from typing import Any
 
 from runforrest import errors
 from runforrest.errors import InvalidArgument
-from runforrest.folder import cleaning, identity, layout, settings
+from runforrest.folder import cleaning, identity, layout, settings, signing
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import Membership
 from runforrest.folder.transitions import TaskFolder
+from runforrest.folder.trust import Trust
 from runforrest.graph import Task, defer, dumps, label
 from runforrest.logfile import Logfile
 from runforrest.model.limits import Limits
 from runforrest.model.names import MAX_PRIORITY
 from runforrest.results import load_task
 from runforrest.runner import Options
+from runforrest.runner.walltime import of_slurm_job
 from runforrest.runs import Run
 
 MOST_METADATA = 65536              # characters of metadata that the envelope repeats as JSON
@@ -45,19 +47,24 @@ class TaskList:
     durability           what survives a power cut: 'none', 'calls', 'normal' or 'full' (see docs/guarantees.md);
                          a list that is kept keeps its own
     trust                run tasks from a folder that other users may write to
+    group                a list for all members of the folder's group, who are trusted: they may schedule, run and
+                         look.  For a list that another user has made so: trust them
+    key_file             sign everything with the key in this file, and unpickle nothing else; if left out, the file
+                         that RUNFORREST_KEY_FILE names, if any (see docs/security.md)
 
-    Raises TaskListExists, NotATaskList, FormatVersionError, UntrustedFolder, TaskListInUse.
+    Raises TaskListExists, NotATaskList, FormatVersionError, UntrustedFolder, SigningKeyError, TaskListInUse.
     The first six are RunForrest's, with its defaults.
     """
 
     def __init__(self, directory: str | os.PathLike[str], exist_ok: bool = False, pre_clean: bool = True,
                  post_clean: bool = False, logfile: str | os.PathLike[str] | None = None,
-                 noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False) -> None:
+                 noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False,
+                 group: bool = False, key_file: str | os.PathLike[str] | None = None) -> None:
         settings.check_durability(durability)
         self._cleaned = False
         self._fs = FileOps(os.fsdecode(directory))
         self._logfile = Logfile(logfile) if logfile else None
-        self._trust = trust
+        self._trust, self._group, self._key = trust, group, signing.key_from(key_file)
         self._constants: dict[str, Any] = {}
         self._constants_of: tuple[object, ...] = ()
         exists = os.path.isdir(self._fs.root) and bool(os.listdir(self._fs.root))
@@ -65,25 +72,39 @@ class TaskList:
             raise errors.NotATaskList(f"{self._fs.root} is a file, not a folder", directory=self._fs.root)
         self._noschedule = False
         if os.path.isdir(self._fs.root) and not exists and not trust:
-            settings.check_trust(self._fs)
+            settings.check_empty(self._fs, trust, group)
         if exists:
             if not (exist_ok or noschedule_if_exist):
                 raise errors.TaskListExists(
                     f"TaskList directory {directory} already exists; exist_ok=True uses it, with pre_clean=False it "
                     f"keeps the tasks in it", directory=self._fs.root)
-            found = settings.open_list(self._fs, trust)
+            keep = noschedule_if_exist or not pre_clean
+            found = self._open(keep)
+            self._group = group or found.group
             self._noschedule = noschedule_if_exist and not self._was_interrupted()
-            if not noschedule_if_exist and pre_clean:
+            if not keep:
                 _refuse_if_in_use(self._fs)
                 cleaning.clean(self._fs, keep_folders=True)
-                if found.durability != durability:         # a new list, with the settings that were asked for
+                wanted = (durability, self._group, self._key.id if self._key else "")
+                if (found.durability, found.group, found.key) != wanted:    # a new list, as it was asked for
                     self._fs.unlink(layout.SETTINGS)
-        self._folder = TaskFolder(self._fs, settings.create(self._fs, durability))
+        self._folder = TaskFolder(self._fs, self._make(durability))
         if noschedule_if_exist and not self._noschedule:
             self._mark_scheduling()
         weakref.finalize(self, _force, self._folder)
         if post_clean:                     # only now: the list is known to be ours
             weakref.finalize(self, _post_clean, self._fs, os.getpid())
+
+    def _make(self, durability: str) -> settings.Settings:
+        return settings.create(self._fs, durability, self._trust, self._group, self._key)
+
+    def _open(self, keep: bool = True) -> settings.Settings:
+        try:
+            return settings.open_list(self._fs, self._trust, self._group, self._key)
+        except errors.SigningKeyError:
+            if keep:
+                raise
+            return settings.open_list(self._fs)             # what is removed, unread, may have another key
 
     @property
     def directory(self) -> str:
@@ -95,7 +116,7 @@ class TaskList:
     def schedule(self, task: Task | Callable[..., Any], metadata: Any = None, *, name: str | None = None,
                  priority: int = 0, timeout: float | None = None, grace: float | None = None,
                  memory: int | None = None, retries: int | Mapping[str, int] | None = None,
-                 crash_limit: int | None = None, backoff: float | None = None,
+                 crash_limit: int | None = None, backoff: float | None = None, estimate: float | None = None,
                  env: Mapping[str, str | None] | None = None, cwd: str | os.PathLike[str] | None = None) -> str:
         """Put a task into ``todo/``.
 
@@ -103,7 +124,7 @@ class TaskList:
         metadata    anything picklable, kept with the task: ``task.metadata``
         name        what to call it in file names and listings; the function's name if left out
         priority    -499 to 499; higher is sooner
-        timeout, grace, memory, retries, crash_limit, backoff
+        timeout, grace, memory, retries, crash_limit, backoff, estimate
                     limits of this task (seconds, bytes): see `runforrest.model.limits.Limits`
         env         environment variables to set for it; None removes one
         cwd         the folder to run it in; if left out, the current one where it exists
@@ -112,7 +133,7 @@ class TaskList:
         Raises UnpicklableError, which names what can't be pickled, and InvalidArgument; then nothing was scheduled.
         """
         limits = Limits(_plain(timeout), _plain(grace), _plain(memory), _plain(retries), _plain(crash_limit),
-                        _plain(backoff))
+                        _plain(backoff), _plain(estimate))
         priority = _plain(priority)
         _check_schedule(priority, name, env, cwd)
         if not isinstance(task, Task):
@@ -138,7 +159,7 @@ class TaskList:
         try:
             scheduled = self._folder.schedule(id, call, envelope)
         except FileNotFoundError:              # cleaned, or removed by a person
-            settings.create(self._fs, self._folder.settings.durability)
+            self._make(self._folder.settings.durability)
             self._cleaned = False
             scheduled = self._folder.schedule(id, call, envelope)
         if self._logfile:
@@ -169,7 +190,7 @@ class TaskList:
             autokill: float | None = None, *, ordered: bool = False, isolation: str = "process",
             max_tasks: int = 0, preload: Sequence[str] = (), grace: float | None = None, memory: int | None = None,
             retries: int | Mapping[str, int] | None = None, crash_limit: int | None = None,
-            print_output: bool | None = None) -> Run:
+            print_output: bool | None = None, time_left: float | None = None) -> Run:
         """Run what is in ``todo/`` now; iterate over the result to get the finished tasks.
 
         nprocesses    how many tasks run side by side
@@ -182,15 +203,19 @@ class TaskList:
         grace, memory, retries, crash_limit
                       as in `schedule`, for tasks that were scheduled without
         print_output  print what the tasks print, as they finish; by default if there is no logfile
+        time_left     seconds after which this process must be gone; in a Slurm job, until that ends.  What would
+                      take longer (`timeout`, or `estimate` in `schedule`) is not started, what still runs then is
+                      put back, and iterating raises `errors.Stopped`
 
         Nothing starts before the first task is asked for.  Raises InvalidArgument at once.
         """
         options = Options(_slots(nprocesses), _run_limits(autokill, grace, memory, retries, crash_limit), isolation,
-                          _plain(max_tasks), preload)
+                          _plain(max_tasks), preload,
+                          time_left=of_slurm_job() if time_left is None else _plain(time_left))
         if self._is_cleaned():
-            settings.create(self._fs, self._folder.settings.durability)
+            self._make(self._folder.settings.durability)
             self._cleaned = False
-        settings.open_list(self._fs, self._trust)
+        self._open()
         self._folder.force()
         self._fs.unlink(layout.SCHEDULING)
         if print_output is None:
@@ -215,7 +240,7 @@ class TaskList:
     def _tasks(self, state: str) -> Iterator[Task]:
         if self._is_cleaned():
             return
-        settings.open_list(self._fs, self._trust)
+        self._open()
         for name in self._folder.names(state):
             try:
                 yield load_task(self._fs, state, name)
@@ -271,12 +296,13 @@ class TaskList:
 
     def __getstate__(self) -> dict[str, Any]:
         """A session that is saved may hold the list; its copy must not clean up."""
-        return {"directory": self._fs.root, "trust": self._trust}
+        return {"directory": self._fs.root, "trust": self._fs.trust.to_json(), "group": self._group}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._cleaned = False
-        self._fs = FileOps(state["directory"])
-        self._trust, self._logfile, self._noschedule, self._constants = state["trust"], None, False, {}
+        self._fs = FileOps(state["directory"], trust=Trust.from_json(state["trust"]))
+        self._trust, self._group, self._key = self._fs.trust.anyone, state["group"], self._fs.trust.key
+        self._logfile, self._noschedule, self._constants = None, False, {}
         self._constants_of = ()
         self._folder = TaskFolder(self._fs, settings.Settings())
 

@@ -7,7 +7,8 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,9 +21,30 @@ os.environ[MARK] = uuid.uuid4().hex
 
 DYING_SECONDS = 5.0
 
+TRIED = pytest.StashKey["Counter[str]"]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes many seconds; left out by -m 'not slow'")
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """Called by a proof with what it tried and how often; the sums stand at the end of the run."""
+    counts: Counter[str] = request.config.stash.setdefault(TRIED, Counter())
+
+    def add(what: str, number: int) -> None:
+        counts[what] += number
+        print(f"{what}: {number}")
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts = config.stash.get(TRIED, None)
+    if counts:
+        terminalreporter.section("tried by the proofs")
+        for what, number in sorted(counts.items()):
+            terminalreporter.write_line(f"{number:>12,} {what}")
 
 
 @pytest.fixture

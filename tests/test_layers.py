@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"runner"},
     {"engines"},
     {"batch", "once", "mapping", "futures"},
-    {"status"},
+    {"status", "doctor"},
     {"logfile"},
     {"results"},
     {"runs"},

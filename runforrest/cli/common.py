@@ -44,13 +44,26 @@ def outcome_option(text: str) -> Callable[[F], F]:
                         help=f"{text}: {', '.join(OUTCOMES)}.")
 
 
-def open_folder(directory: str, trust: bool | None = None) -> TaskFolder:
+def trust_options(command: F) -> F:
+    """``--trust``, ``--group``, ``--key-file``: whose tasks may be run."""
+    for option in (
+            click.option("--key-file", metavar="FILE",
+                         help="The key with which the list is signed; or set RUNFORREST_KEY_FILE."),
+            click.option("--group", is_flag=True, help="Trust the members of the folder's group."),
+            click.option("--trust", is_flag=True, help="Run tasks from a folder that other users may write to.")):
+        command = option(command)
+    return command
+
+
+def open_folder(directory: str, trust: bool | None = None, group: bool = False,
+                key_file: str | None = None) -> TaskFolder:
     """The task list in this folder, checked: see `runforrest.folder.settings.open_list`."""
     from runforrest.folder.fsio import FileOps
     from runforrest.folder.settings import open_list
+    from runforrest.folder.signing import key_from
     from runforrest.folder.transitions import TaskFolder
     fs = FileOps(directory)
-    return TaskFolder(fs, open_list(fs, trust))
+    return TaskFolder(fs, open_list(fs, trust, group, None if trust is None else key_from(key_file)))
 
 
 def put_json(value: object) -> None:

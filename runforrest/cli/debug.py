@@ -17,7 +17,10 @@ from typing import Any, NoReturn
 
 from runforrest import errors, graph
 from runforrest.cli import exits
+from runforrest.folder import layout, sessions, settings, signing
+from runforrest.folder.fsio import FileOps
 from runforrest.folder.stored import StoredTask
+from runforrest.folder.trust import Trust
 from runforrest.graph import Task
 from runforrest.model.names import Name
 from runforrest.process.child import pickled_error, traceback_text
@@ -33,9 +36,10 @@ def debug(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     infile, outfile = os.path.abspath(options.infile), os.path.abspath(options.outfile)
     try:
-        stored, call = _read(infile)
+        fs = _list_of(infile, options)
+        stored, call = _read(infile, fs.trust)
         check_loadable(stored.envelope)
-        _load_session(options.session)
+        _load_session(options.session, fs)
         _enter(stored)
     except (OSError, ValueError, errors.RunforrestError) as error:
         _give_up(str(error))
@@ -83,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("infile", metavar="IN", help="the task's file, as in todo/, doing/, done/ or fail/")
     parser.add_argument("outfile", metavar="OUT", help="the file for the task with its result")
     parser.add_argument("-s", "--session", "--sessionfile", metavar="FILE", help="load this dill session first")
+    parser.add_argument("--trust", action="store_true", help="run a task that other users may have written")
+    parser.add_argument("--group", action="store_true", help="trust the members of the folder's group")
+    parser.add_argument("--key-file", metavar="FILE",
+                        help="the key with which the list is signed; or set RUNFORREST_KEY_FILE")
     parser.add_argument("-p", "--do-print", "--do_print", action="store_true",
                         help="print the traceback of the task's exception on stdout")
     parser.add_argument("-r", "--do-raise", "--do_raise", action="store_true",
@@ -90,29 +98,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(infile: str) -> tuple[StoredTask, bytes]:
+def _list_of(infile: str, options: argparse.Namespace) -> FileOps:
+    """The list that IN is in, checked; for a file elsewhere just its folder, with what holds for the file."""
+    key = signing.key_from(options.key_file)
+    parts = infile.split(os.sep)
+    for depth, state in ((2, parts[-2:-1]), (3, parts[-3:-2])):
+        fs = FileOps(os.sep.join(parts[:-depth]) or os.sep)
+        if state and state[0] in layout.STATES and os.path.isdir(fs.path(layout.TODO)):
+            settings.open_list(fs, options.trust, options.group, key)
+            return fs
+    group = os.stat(os.path.dirname(infile)).st_gid if options.group else None
+    return FileOps(os.path.dirname(infile), trust=Trust(options.trust, group, key=key))
+
+
+def _read(infile: str, trust: Trust) -> tuple[StoredTask, bytes]:
     name = Name.parse(os.path.basename(infile)) or Name(os.path.basename(infile) or "task")
     try:
-        fd = os.open(infile, os.O_RDONLY)
+        fd = os.open(infile, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ValueError(f"there is no task file {infile}") from None
     try:
+        trust.check(fd, infile)
         stored = StoredTask.read(fd, name)
-        return stored, stored.call(fd)
+        call = stored.call(fd)
+        stored.check_call(trust, call)
+        return stored, call
     except ValueError as error:
         raise ValueError(f"{infile}: {error}") from None
     finally:
         os.close(fd)
 
 
-def _load_session(session: str | None) -> None:
+def _load_session(session: str | None, fs: FileOps) -> None:
     if session is None:
         return
     if not os.path.isfile(session):
         raise ValueError(f"there is no session file {session}")
     import dill
     try:
-        dill.load_module(session)
+        dill.load_module(sessions.load(fs, session))
         graph.use_session()
     except Exception as error:
         raise ValueError(f"the session {session} can't be loaded: {type(error).__name__}: {error}") from error

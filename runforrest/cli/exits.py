@@ -4,9 +4,10 @@
 code  meaning
 ====  ===========================================================================================
 0     it did what was asked; for `run`: every task that it ran is done
-1     `run`: a task that it ran failed; `clean`: not confirmed, nothing was removed
+1     `run`: a task that it ran failed; `clean`: nothing was removed; `doctor`: not usable, not all mended
 2     wrong use or bad input: nothing was done
 3     trouble while at work: the runner was declared lost, its processes or the folder failed
+4     `run` left before the list was done: its time was over (or SIGUSR1), or `stop` was asked
 130   `run` left after Ctrl-C: running tasks were finished, or put back after the second one
 143   `run` left after SIGTERM (or SIGHUP): running tasks were ended and put back
 ====  ===========================================================================================
@@ -19,6 +20,7 @@ OK = 0
 FAILED = 1
 USAGE = 2
 TROUBLE = 3
+NOT_DONE = 4
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -27,4 +29,5 @@ RAISED = 255
 BROKEN = 1
 
 #: why `Runner.run` came back; 'done' is OK or FAILED
-BY_REASON = {"drained": INTERRUPTED, "released": INTERRUPTED, "terminated": TERMINATED, "fenced": TROUBLE}
+BY_REASON = {"drained": INTERRUPTED, "released": INTERRUPTED, "terminated": TERMINATED, "fenced": TROUBLE,
+             "stopped": NOT_DONE, "walltime": NOT_DONE}

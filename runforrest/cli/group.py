@@ -10,6 +10,8 @@ import click
 from runforrest.cli import exits, texts
 from runforrest.cli.change import clean, retry
 from runforrest.cli.completion import completion
+from runforrest.cli.control import cancel, pause, resume, stop
+from runforrest.cli.doctor import doctor
 from runforrest.cli.look import ls, show, status
 from runforrest.cli.run import run
 from runforrest.errors import ProcessError, RunforrestError
@@ -66,5 +68,5 @@ def main() -> None:
     """Run the tasks of a folder, and look at them."""
 
 
-for _command in (run, status, ls, show, retry, clean, completion):
+for _command in (run, status, ls, show, retry, cancel, pause, resume, stop, clean, doctor, completion):
     main.add_command(_command)

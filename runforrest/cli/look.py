@@ -47,6 +47,8 @@ def status(directory: str, as_json: bool) -> None:
     if found.rate:
         left = "" if found.time_left is None else f", {texts.duration(found.time_left)} left"
         click.echo(f"{texts.rate(found.rate)}{left}")
+    if found.paused:
+        click.echo(texts.printable(f"paused by {found.paused}; `runforrest resume {directory}` goes on"))
     if not found.runners and found.todo:
         click.echo("nobody is at work; `runforrest run` starts a runner")
     for runner in found.runners:
@@ -61,6 +63,8 @@ def _print_runner(runner: RunnerState) -> None:
         facts.append(f"last heartbeat about {texts.ago(runner.beat)}")
     if runner.state == "lost":
         facts.append("the next runner takes back what it held")
+    if runner.asked:
+        facts.append(f"asked to {runner.asked}")
     facts.append(texts.count(len(runner.tasks), "task"))
     click.echo(texts.one_line(", ".join(facts), 500))
     for task in runner.tasks[:_HELD]:

@@ -26,6 +26,7 @@ PLAIN_SECONDS = 10.0
 RATE_SECONDS = 30.0                # the rate is that of the last so many seconds
 _REASONS = {"done": "", "drained": "interrupted, what ran was finished: ",
             "released": "interrupted, what ran was put back: ", "terminated": "terminated, what ran was put back: ",
+            "stopped": "stopped on request: ", "walltime": "its time is over, what ran was put back: ",
             "fenced": "had to stop (declared lost, or its folder is gone): "}
 
 

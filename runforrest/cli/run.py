@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from runforrest.cli import exits
-from runforrest.cli.common import bytes_option, directory_argument, json_option, open_folder, put_json
+from runforrest.cli.common import (
+    bytes_option,
+    directory_argument,
+    json_option,
+    open_folder,
+    put_json,
+    trust_options,
+)
 from runforrest.errors import InvalidArgument
 
 
@@ -17,6 +24,9 @@ from runforrest.errors import InvalidArgument
 @click.option("-n", "--nprocesses", type=int, metavar="N",
               help="Tasks to run side by side; as many as there are usable CPUs if left out.")
 @click.option("--wait", is_flag=True, help="Stay when the list is done, for tasks to come.")
+@click.option("--until", metavar="TIME", help="Be gone at this time, as 18:30 or 2026-11-22T18:30.")
+@click.option("--time-left", metavar="DURATION",
+              help="Be gone after so long, as 90m or 1:30:00; in a Slurm job its end is known.  'none': ignore that.")
 @click.option("--timeout", "--autokill", "timeout", type=float, metavar="SECONDS",
               help="End a task, with all that it started, after so long.")
 @click.option("--grace", type=float, metavar="SECONDS", help="Time between TERM and KILL.")
@@ -31,12 +41,14 @@ from runforrest.errors import InvalidArgument
 @click.option("--preload", multiple=True, metavar="MODULE",
               help="Import this once, instead of in every task; may be given several times.")
 @click.option("-s", "--session", metavar="FILE", help="Load a session saved by dill before the first task.")
-@click.option("--trust", is_flag=True, help="Run tasks from a folder that other users may write to.")
+@trust_options
 @click.option("--quiet", is_flag=True, help="No progress and no summary; warnings only.")
 @json_option
-def run(directory: str, nprocesses: int | None, wait: bool, timeout: float | None, grace: float | None,
-        memory: int | None, retries: int | None, crash_limit: int | None, isolation: str, max_tasks: int,
-        preload: tuple[str, ...], session: str | None, trust: bool, quiet: bool, as_json: bool) -> None:
+def run(directory: str, nprocesses: int | None, wait: bool, until: str | None, time_left: str | None,
+        timeout: float | None, grace: float | None, memory: int | None, retries: int | None,
+        crash_limit: int | None, isolation: str, max_tasks: int,
+        preload: tuple[str, ...], session: str | None, trust: bool, group: bool,
+        key_file: str | None, quiet: bool, as_json: bool) -> None:
     """Run the tasks of a list until none is left.
 
     Any number of these may be at work on one folder, on any number of hosts.  The limits given here hold
@@ -45,14 +57,17 @@ def run(directory: str, nprocesses: int | None, wait: bool, timeout: float | Non
 
     \b
     Exit code: 0 all tasks that it ran are done, 1 some failed, 2 wrong use, 3 trouble with the folder or
-    the processes, 130 after Ctrl-C, 143 after SIGTERM.
+    the processes, 4 it had to leave before the list was done (its time was over, or `runforrest stop`),
+    130 after Ctrl-C, 143 after SIGTERM.
     """
     from runforrest.model.limits import Limits
+    from runforrest.runner import walltime
     from runforrest.runner.options import Options, import_path
     limits = Limits(timeout, grace, memory, retries, crash_limit)
     options = Options(usable_cpus() if nprocesses is None else nprocesses, limits, isolation, max_tasks, preload,
-                      _session(session), wait, [*import_path(), os.getcwd()] if preload or session else import_path())
-    folder = open_folder(directory, trust)
+                      _session(session), wait, walltime.seconds_left(until, time_left),
+                      [*import_path(), os.getcwd()] if preload or session else import_path())
+    folder = open_folder(directory, trust, group, key_file)
     code, summary = _run(folder, options, quiet)
     if as_json:
         put_json(summary)

@@ -42,12 +42,13 @@ from_json = json.JSONDecoder().decode
 
 
 class Frame:
-    """One frame that was found: its record, and where its payload lies in the file."""
+    """One frame that was found: its record, also as the ``text`` in the file, and where its payload lies there."""
 
-    __slots__ = ("end", "payload_crc", "payload_length", "record", "start")
+    __slots__ = ("end", "payload_crc", "payload_length", "record", "start", "text")
 
-    def __init__(self, record: Record, start: int, payload_length: int, payload_crc: int, end: int) -> None:
-        self.record, self.start, self.end = record, start, end
+    def __init__(self, record: Record, text: bytes, start: int, payload_length: int, payload_crc: int,
+                 end: int) -> None:
+        self.record, self.text, self.start, self.end = record, text, start, end
         self.payload_length, self.payload_crc = payload_length, payload_crc
 
     def payload(self, fd: int) -> bytes | None:
@@ -135,6 +136,6 @@ def _frame_before(window: _Window, end: int) -> Frame | None:
         return None
     try:
         record = from_json(text.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return Frame(record, start, length, payload_crc, end) if isinstance(record, dict) else None
+    return Frame(record, text, start, length, payload_crc, end) if isinstance(record, dict) else None

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
+
+from runforrest.folder.trust import Trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 HOOK_VARIABLE = "RUNFORREST_FSIO_HOOK"
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+FOLDER = os.O_RDONLY | NOFOLLOW | getattr(os, "O_DIRECTORY", 0)
 CHUNK = 1 << 26                    # bytes given to one write call
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -28,11 +32,15 @@ class FileOps:
 
     They raise what the system raises.  After an error, a rename may have taken place all the same:
     the caller looks for its own destination (`exists`) before it concludes anything.
+    What is opened is never a symbolic link.
+
+    trust  whose files may be unpickled, and for whom new ones are made
     """
 
-    def __init__(self, root: str | os.PathLike[str], hook: Hook | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], hook: Hook | None = None, trust: Trust | None = None) -> None:
         self.root = os.path.abspath(os.fspath(root))
         self.hook = hook or _hook_from_environment()
+        self.trust = trust or Trust()
 
     def before(self, operation: str, *args: object) -> None:
         if self.hook is not None:
@@ -60,10 +68,31 @@ class FileOps:
             return
         self.after("unlink", name)
 
-    def mkdir(self, name: str, mode: int = 0o700) -> None:
+    def unlink_twin(self, name: str, other: str) -> None:
+        """Remove a name if it is one of the same file as ``other``: a filesystem may have both after a power cut,
+        and a rename from one to the other does nothing, and succeeds.
+        """
+        try:
+            mine, theirs = os.lstat(self.path(name)), os.lstat(self.path(other))
+        except OSError:
+            return
+        if name != other and (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino):
+            self.unlink(name)
+
+    def mkdir(self, name: str) -> None:
         self.before("mkdir", name)
-        os.mkdir(self.path(name), mode)
+        os.mkdir(self.path(name), self.trust.folder_mode & 0o777)
+        if self.trust.shared:
+            self.share_folder(name)
         self.after("mkdir", name)
+
+    def share_folder(self, name: str) -> None:
+        """Give a folder the mode that members of its group need, whatever the umask is."""
+        fd = os.open(self.path(name), FOLDER) if name else os.open(self.root, os.O_RDONLY)
+        try:
+            os.fchmod(fd, self.trust.folder_mode)
+        finally:
+            os.close(fd)
 
     def rmdir(self, name: str) -> None:
         self.before("rmdir", name)
@@ -77,10 +106,14 @@ class FileOps:
     def scan(self, name: str, folders: bool = True) -> Iterator[str]:
         """The names in a folder as they come; without sub-folders if asked."""
         self.before("listdir", name)
-        with os.scandir(self.path(name)) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and (folders or not entry.is_dir(follow_symlinks=False)):
-                    yield entry.name
+        fd = os.open(self.path(name), FOLDER)
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and (folders or not entry.is_dir(follow_symlinks=False)):
+                        yield entry.name
+        finally:
+            os.close(fd)
 
     def exists(self, name: str) -> bool:
         """Whether the server has the name: opening its folder first makes an NFS client ask.
@@ -103,25 +136,50 @@ class FileOps:
 
     # -- contents ------------------------------------------------------------------------
 
-    def create(self, name: str, chunks: Iterable[bytes], force: bool = False, mode: int = 0o600) -> None:
+    def create(self, name: str, chunks: Iterable[bytes], force: bool = False, mode: int = 0) -> None:
         """Create a file that must not exist, write the chunks, force them if asked, and close."""
         self.before("create", name)
-        fd = os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW, mode)
+        fd = self._open_new(name, os.O_WRONLY | os.O_EXCL, mode)
         self._fill(fd, name, chunks, force)
         self.after("create", name)
+
+    def open_output(self, name: str) -> int:
+        """A descriptor to append to and to read from; the file is made if it is missing."""
+        self.before("create", name)
+        return self._open_new(name, os.O_RDWR | os.O_APPEND)
+
+    def _open_new(self, name: str, flags: int, mode: int = 0) -> int:
+        fd = os.open(self.path(name), flags | os.O_CREAT | NOFOLLOW, mode or self.trust.file_mode)
+        if self.trust.shared:
+            os.fchmod(fd, mode or self.trust.file_mode)         # whatever the umask is
+        return fd
+
+    def empty(self, name: str) -> None:
+        """Cut a file down to nothing."""
+        fd = self._open_there(name, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
 
     def append(self, name: str, chunks: Iterable[bytes], force: bool = False, cut: int | None = None) -> None:
         """Append to a file that exists; on an error it is cut back to what it was.
 
         ``cut``: drop everything from this offset on first, which an earlier writer left unfinished.
+        Raises PermissionError for a file of somebody who isn't trusted, and for one with several names:
+        one of these may be outside of this folder.
         """
         self.before("open", name)
-        fd = os.open(self.path(name), os.O_WRONLY | os.O_APPEND | NOFOLLOW)
+        fd = self._open_there(name, os.O_WRONLY | os.O_APPEND)
         try:
-            if cut is not None and cut != os.fstat(fd).st_size:
+            info = os.fstat(fd)
+            end = info.st_size
+            if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or self.trust.objection(info):
+                raise PermissionError(errno.EPERM, "not written to, as it is not this list's alone", self.path(name))
+            if cut is not None and cut != end:
                 self.before("truncate", name, cut)
                 os.ftruncate(fd, cut)
-            end = os.fstat(fd).st_size
+                end = os.fstat(fd).st_size
         except BaseException:
             os.close(fd)
             raise
@@ -147,7 +205,14 @@ class FileOps:
     def open_read(self, name: str) -> int:
         """A descriptor to read from; a symbolic link is refused (ELOOP)."""
         self.before("open", name)
-        return os.open(self.path(name), os.O_RDONLY | NOFOLLOW)
+        return self._open_there(name, os.O_RDONLY)
+
+    def _open_there(self, name: str, flags: int) -> int:
+        """Open what exists; a pipe in its place must not make us wait for its other end."""
+        try:
+            return os.open(self.path(name), flags | NOFOLLOW | os.O_NONBLOCK)
+        except BlockingIOError:         # a file server is taking back what it has lent a client
+            return os.open(self.path(name), flags | NOFOLLOW)
 
     def read(self, name: str) -> bytes:
         return b"".join(self.read_chunks(name))
@@ -163,15 +228,24 @@ class FileOps:
 
     # -- forcing to disk -----------------------------------------------------------------
 
+    def force_file(self, name: str, anew: bool = False) -> None:
+        """fsync a file; ``anew``: after one that failed, for the system takes what was not written for written."""
+        self.before("fsync", name)
+        fd = self._open_there(name, os.O_RDWR)
+        try:
+            at = 0
+            while anew and (part := os.pread(fd, CHUNK, at)):
+                at += os.pwrite(fd, part, at)
+            _fsync(fd)
+        finally:
+            os.close(fd)
+
     def force_folder(self, name: str) -> None:
         """fsync a folder, so that the names in it survive a power cut."""
         self.before("fsync", name)
-        fd = os.open(self.path(name) if name else self.root, os.O_RDONLY)
+        fd = os.open(self.path(name), FOLDER) if name else os.open(self.root, os.O_RDONLY)
         try:
-            os.fsync(fd)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EBADF):  # not every filesystem has it
-                raise
+            _fsync(fd)
         finally:
             os.close(fd)
 
@@ -196,6 +270,15 @@ def syncfs(fd: int) -> None:
         if code not in (errno.ENOSYS, errno.EINVAL):
             raise OSError(code, os.strerror(code), "syncfs")
     os.sync()
+
+
+def _fsync(fd: int) -> None:
+    """fsync what can be forced: not every filesystem has it for folders, and a pipe in a file's place has not."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
+            raise
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -58,9 +58,12 @@ def start_time(pid: int) -> str | None:
         return None
 
 
-def identity(*others: int) -> dict[str, Any]:
-    """What a heartbeat says of this process, and of others that belong to it (their pids)."""
-    return {"host": socket.gethostname(), "boot": boot_id(), "pid_namespace": pid_namespace(),
+def identity(*others: int, local: bool = False) -> dict[str, Any]:
+    """What a heartbeat says of this process, and of others that belong to it (their pids).
+
+    local   whether the folder is on a filesystem of this machine alone
+    """
+    return {"host": socket.gethostname(), "boot": boot_id(), "pid_namespace": pid_namespace(), "local": local,
             "pid": os.getpid(), "processes": [[pid, start_time(pid)] for pid in (os.getpid(), *others)]}
 
 
@@ -70,11 +73,14 @@ def verdict(found: dict[str, Any], local: bool) -> str:
     found   its identity
     local   whether the folder is on a filesystem of this machine alone
     ``ending``: the process is gone, others that belong to it are not yet.
+
+    Another boot proves a death only where both have the folder on a filesystem of their machine alone, which
+    makes it one machine: on a file server the folder is local as well, and its clients are alive.
     """
     if found.get("boot") != boot_id():
-        return "dead" if local and found.get("boot") else "unknown"
-    if found.get("pid_namespace") != pid_namespace():
-        return "unknown"
+        return "dead" if local and found.get("local") is True and found.get("boot") else "unknown"
+    if found.get("host") != socket.gethostname() or found.get("pid_namespace") != pid_namespace():
+        return "unknown"        # another host name: a clone of a machine at work, which keeps its boot id
     alive = []
     for entry in found.get("processes") or []:
         try:

@@ -95,10 +95,11 @@ def tidy(fs: FileOps) -> None:
 @contextmanager
 def locked(fs: FileOps) -> Iterator[bool]:
     """Best-effort mutual exclusion; False if it could not be had.  Never needed for a task's safety."""
-    if not os.path.isdir(fs.root):          # the list was removed; a lock file would make it again
-        yield False
+    path = fs.path(layout.LOCK)
+    if not os.path.isdir(fs.root) or os.path.islink(path):
+        yield False                         # the list was removed; a lock file would make it again.  Or not ours
         return
-    lock = filelock.FileLock(fs.path(layout.LOCK), timeout=LOCK_SECONDS, mode=0o600)
+    lock = filelock.FileLock(path, timeout=LOCK_SECONDS, mode=fs.trust.file_mode)
     try:
         lock.acquire()
     except (filelock.Timeout, NotImplementedError, OSError):

@@ -8,13 +8,14 @@ a lease is counted in the observer's own successful beats.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import deque
 from typing import Any
 
 from runforrest.folder import frames, identity, layout, settings
-from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, new_tag
+from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, force_attempt, new_tag
 from runforrest.folder.journal import merge_journal
 from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
 from runforrest.folder.transitions import TaskFolder
@@ -45,7 +46,7 @@ class Membership:
 
     def register(self, *others: int) -> None:
         """Announce this runner: first its folder, then its heartbeat.  ``others``: pids that belong to it."""
-        text = json.dumps(identity.identity(*others)).encode()
+        text = json.dumps(identity.identity(*others, local=self.local)).encode()
         for last in (False, True):
             try:
                 self._announce(text)
@@ -61,12 +62,12 @@ class Membership:
             self.fs.mkdir(f"{layout.DOING}/{self.runner}")
         except FileExistsError:
             pass
-        heartbeat = f"{layout.HB}/{self.runner}@{self.beats}"
+        heartbeat, force = f"{layout.HB}/{self.runner}@{self.beats}", self.folder.settings.force_calls
         try:
-            self.fs.create(heartbeat, [text])
+            self.fs.create(heartbeat, [text], force)
         except FileExistsError:
             self.fs.unlink(heartbeat)
-            self.fs.create(heartbeat, [text])
+            self.fs.create(heartbeat, [text], force)
 
     def beat(self) -> bool:
         """Raise the number.  False: this runner has been declared dead and must stop.
@@ -82,17 +83,27 @@ class Membership:
                     raise
                 earlier = self._own_beats()
                 if earlier is None:
-                    return False
+                    if self._is_declared_dead():
+                        return False
+                    raise
                 self.fs.rename(f"{layout.HB}/{self.runner}@{earlier}", new)  # a server that lost its last seconds
         self.beats += 1
         return True
 
     def _own_beats(self) -> int | None:
-        for entry in self.fs.scan(layout.HB):
+        for entry in self._names(layout.HB):
             runner, _, number = entry.rpartition("@")
             if runner == self.runner and number.isdigit() and int(number) <= self.beats:
                 return int(number)
         return None
+
+    def _is_declared_dead(self) -> bool:
+        """A heartbeat that is not seen proves nothing: a server with a part of it down hides files.
+
+        Who declares this runner dead leaves a sign of it until its folder is removed; afterwards, all may be gone.
+        """
+        sign, home = f"{layout.HB}/{self.runner}@{DEAD}", f"{layout.DOING}/{self.runner}"
+        return self.fs.exists(sign) or not self.fs.exists(home)
 
     def leave(self) -> None:
         """Sign off: the folder first, then the heartbeat; what is left there the others take back."""
@@ -129,10 +140,11 @@ class Membership:
                 continue
         return drained
 
-    def recover(self) -> list[str]:
-        """`watch`, and wait for the guards of dead runners on this host, which are ending their tasks."""
+    def recover(self, seconds: float = math.inf) -> list[str]:
+        """`watch`, and wait, so long at most, for guards of dead runners on this host, which are ending their tasks."""
         drained = self.watch()
-        while self._ending:
+        deadline = time.monotonic() + seconds
+        while self._ending and time.monotonic() < deadline:
             time.sleep(ENDING_STEP)
             drained += self.watch(beaten=False)
         return drained
@@ -219,14 +231,29 @@ class Membership:
                 continue
         else:
             return False
+        if not self.folder.settings.force_results and self._lost_its_power(runner):
+            self._take_back_unwritten(runner)
         self._clear(runner)
         self.fs.unlink(f"{layout.HB}/{runner}@{DEAD}")
         return True
+
+    def _lost_its_power(self, runner: str) -> bool:
+        """Whether this machine has been started anew since that runner wrote."""
+        found = self._identity(runner, DEAD)
+        return self.local and found.get("boot") not in (None, identity.boot_id())
+
+    def _take_back_unwritten(self, runner: str) -> None:
+        """Tasks whose move survived a power cut, and whose result, which nobody had forced, did not."""
+        for state in (layout.DONE, layout.FAIL):
+            for name in self.folder.names(state):
+                if name.tries and not self._intact(f"{state}/{name}", name):
+                    self._take_back(runner, state, name)
 
     def _take_back(self, runner: str, home: str, name: Name) -> None:
         try:
             destination = self._destination(runner, f"{home}/{name}", name)
             if self.folder.move(f"{home}/{name}", destination):
+                self.fs.unlink_twin(f"{home}/{name}", destination)
                 state, _, file = destination.partition("/")
                 moved = Name.parse(file)
                 if state != layout.TODO and moved is not None:
@@ -244,6 +271,8 @@ class Membership:
             task = StoredTask(name, [], 0)          # a link, a folder, not readable
             task.add_side_records(self.fs)
         record = task.result() if self._intact(path, name) else None
+        if record and self.folder.settings.force_results:       # its runner may have died before it was forced
+            force_attempt(self.fs, path, name)
         if record and record.get("outcome") == outcomes.RETURNED:
             return f"{layout.DONE}/{name}"
         limits = Limits.from_json(task.envelope.get("limits"))

@@ -8,12 +8,17 @@ import stat
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 
-from runforrest.errors import FormatVersionError, InvalidArgument, NotATaskList, UntrustedFolder
+from runforrest.errors import FormatVersionError, InvalidArgument, NotATaskList, SigningKeyError, UntrustedFolder
 from runforrest.folder import identity, layout
 from runforrest.folder.attempts import new_tag
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.signing import VARIABLE, Key
+from runforrest.folder.trust import Trust
 
 FORMAT = 1
+MOST_SECONDS = 1e6                 # of a beat, and of beats of a lease
+LONGEST = 1 << 16                  # bytes of runforrest.json that are read
+FOLDERS = (*layout.STATES, layout.INTERNAL, *layout.INTERNALS)
 DURABILITIES = ("none", "calls", "normal", "full")
 
 
@@ -25,6 +30,8 @@ class Settings:
     beat        seconds between two heartbeats of a runner
     lease       beats of the observer without a change, after which a runner elsewhere is lost
     durability  what survives a power cut: none, calls, normal or full
+    group       the list is for the members of the folder's group: they may write to it, and are trusted
+    key         the id of the key with which everything in it is signed, or ''
     """
 
     format: int = FORMAT
@@ -32,6 +39,18 @@ class Settings:
     lease: int = 8
     durability: str = "normal"
     created: str = field(default_factory=lambda: now_text())
+    group: bool = False
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if one of them can't be meant."""
+        for field_, kinds in (("format", (int,)), ("beat", (int, float)), ("lease", (int,)), ("durability", (str,)),
+                              ("created", (str,)), ("group", (bool,)), ("key", (str,))):
+            value = getattr(self, field_)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise ValueError(f"{field_} can't be {value!r:.40}")
+        if not (0 < self.beat < MOST_SECONDS and 1 <= self.lease < MOST_SECONDS):
+            raise ValueError("beat and lease must be positive, and not absurd")
 
     @property
     def force_calls(self) -> bool:
@@ -58,25 +77,46 @@ def check_durability(durability: str) -> str:
     return durability
 
 
-def create(fs: FileOps, durability: str = "normal") -> Settings:
-    """Make the folders and the settings of a new list, or complete those that are there."""
+def create(fs: FileOps, durability: str = "normal", trust: bool = False, group: bool = False,
+           key: Key | None = None) -> Settings:
+    """Make the folders and the settings of a new list, or complete those that are there.
+
+    Arguments as in `open_list`; for a new list ``group`` and ``key`` are what it will have.
+    """
     made = not os.path.isdir(fs.root)
     os.makedirs(fs.root, mode=0o700, exist_ok=True)
-    for name in (layout.TODO, layout.DONE, layout.FAIL):
-        _ensure(fs, name)
-    ensure_internal(fs)
-    settings = _read(fs)
+    settings, mine = _read(fs)
     if settings is None:
-        local = identity.is_local(fs.root)
-        settings = Settings(durability=check_durability(durability), beat=2.0 if local else 15.0)
-        tmp = f"{layout.TMP}/{layout.SETTINGS}.{new_tag()}"    # pids repeat between containers
-        fs.create(tmp, [json.dumps(asdict(settings), indent=1).encode() + b"\n"], force=settings.force_calls)
-        fs.rename(tmp, layout.SETTINGS)
+        settings = Settings(durability=check_durability(durability), beat=2.0 if identity.is_local(fs.root) else 15.0,
+                            group=group, key=key.id if key else "")
+        fs.trust = _trust_of_new(fs, trust, group, key)
+        if group and os.stat(fs.root).st_uid == os.geteuid():      # else whoever owns it has shared it
+            fs.share_folder("")
+        _make_folders(fs)
+        _write(fs, settings)
+    else:
+        _check_key(fs, settings, key)
+        _set_trust(fs, settings, mine, trust, group, key)
+        _make_folders(fs)
     if settings.force_calls:           # btrfs keeps one new folder and loses another, else
         fs.force_folder("")
         if made:
             FileOps(os.path.dirname(fs.root)).force_folder("")
     return settings
+
+
+def _make_folders(fs: FileOps) -> None:
+    for name in (layout.TODO, layout.DONE, layout.FAIL):
+        _ensure(fs, name)
+    ensure_internal(fs)
+
+
+def _write(fs: FileOps, settings: Settings) -> None:
+    """Not for the group to write to: this file says whether its members are trusted."""
+    tmp = f"{layout.TMP}/{layout.SETTINGS}.{new_tag()}"    # pids repeat between containers
+    fs.create(tmp, [json.dumps(asdict(settings), indent=1).encode() + b"\n"], force=settings.force_calls,
+              mode=0o640 if settings.group else 0o600)
+    fs.rename(tmp, layout.SETTINGS)
 
 
 def ensure_internal(fs: FileOps) -> None:
@@ -92,40 +132,73 @@ def ensure_internal(fs: FileOps) -> None:
 
 
 def _ensure(fs: FileOps, name: str) -> None:
-    if not os.path.isdir(fs.path(name)):
+    """Make a folder that is missing; a link in its place is refused, as it would lead out of the list."""
+    try:
+        info = os.lstat(fs.path(name))
+    except FileNotFoundError:
         try:
             fs.mkdir(name)
         except FileExistsError:
             pass
+        return
+    refuse_link(fs, name, info)
+    if fs.trust.shared and info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != fs.trust.folder_mode:
+        fs.share_folder(name)
 
 
-def open_list(fs: FileOps, trust: bool | None = None) -> Settings:
-    """The settings of an existing list.
+def refuse_link(fs: FileOps, name: str, info: os.stat_result) -> None:
+    if not stat.S_ISDIR(info.st_mode):
+        what = "a link" if stat.S_ISLNK(info.st_mode) else "a file"
+        raise UntrustedFolder(f"{fs.path(name)} is not a folder but {what}: remove it, and a folder is made in its "
+                              f"place", directory=fs.root)
 
-    trust   None: only look, nothing will be unpickled.  False: other users must not be able to
-            write here.  True: whoever writes here may run code as this user.
 
-    Raises NotATaskList, FormatVersionError, UntrustedFolder.
+def open_list(fs: FileOps, trust: bool | None = None, group: bool = False, key: Key | None = None) -> Settings:
+    """The settings of an existing list; ``fs.trust`` is then what holds for its files.
+
+    trust   None: only look, nothing will be unpickled, and what follows does not matter.  False: users that
+            aren't trusted must not be able to write here.  True: whoever writes here may run code as this user.
+    group   trust the members of the folder's group, also if another user has made the list
+    key     with what the list is signed, or None if it is not
+
+    Raises NotATaskList, FormatVersionError, UntrustedFolder, SigningKeyError.
     """
     if not os.path.isdir(fs.root):
         raise NotATaskList(f"{fs.root} is not a folder; make a task list with TaskList({fs.root!r}) and schedule "
                            f"tasks in it first", directory=fs.root)
-    settings = _read(fs)
+    settings, mine = _read(fs)
     if settings is None:
         if not os.path.isdir(fs.path(layout.TODO)):
             raise NotATaskList(f"{fs.root} is not a task list: it has neither {layout.SETTINGS} nor a "
                                f"{layout.TODO}/ folder", directory=fs.root)
         settings = Settings()          # made by RunForrest, or by hand
-    if trust is False:
+    _check_links(fs)
+    if trust is None:
+        fs.trust.shared = settings.group
+    else:
+        _set_trust(fs, settings, mine, trust, group, key)
         check_trust(fs)
+        _check_key(fs, settings, key)
     return settings
 
 
-def _read(fs: FileOps) -> Settings | None:
+def _read(fs: FileOps) -> tuple[Settings | None, bool]:
+    """(the settings, whether nobody but this user and root can have written them)."""
     try:
-        text = fs.read(layout.SETTINGS)
+        fd = fs.open_read(layout.SETTINGS)
     except FileNotFoundError:
-        return None
+        return None, False
+    except OSError as error:
+        raise NotATaskList(f"{fs.path(layout.SETTINGS)} can't be opened: {error.strerror}", directory=fs.root) from None
+    try:
+        info = os.fstat(fd)
+        text = b"" if stat.S_ISDIR(info.st_mode) else os.read(fd, LONGEST)
+    finally:
+        os.close(fd)
+    return _parse(fs, text), not Trust().objection(info)
+
+
+def _parse(fs: FileOps, text: bytes) -> Settings:
     try:
         found = json.loads(text)
         version = found["format"]
@@ -136,27 +209,62 @@ def _read(fs: FileOps) -> Settings | None:
                 f"upgrade runforrest on this machine", directory=fs.root, version=version)
         settings = Settings(**{k: v for k, v in found.items() if k in known})
         check_durability(settings.durability)
-        if not (settings.beat > 0 and settings.lease >= 1):
-            raise ValueError("beat and lease must be positive")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise NotATaskList(f"{fs.path(layout.SETTINGS)} is damaged ({error}); remove it, and the next TaskList or "
                            f"`runforrest run` uses the defaults", directory=fs.root) from None
     return settings
 
 
+# -- trust -------------------------------------------------------------------------------
+
+
+def _set_trust(fs: FileOps, settings: Settings, mine: bool, trust: bool, group: bool, key: Key | None) -> None:
+    """That a list is its group's is believed if this user says so, or has made the list."""
+    gid = os.stat(fs.root).st_gid if group or (settings.group and mine) else None
+    fs.trust = Trust(trust, gid, settings.group, key)
+
+
+def _check_key(fs: FileOps, settings: Settings, key: Key | None) -> None:
+    what, facts = f"{fs.root} is signed with the key {settings.key}", {"directory": fs.root}
+    if settings.key and key is None:
+        raise SigningKeyError(f"{what}: name the file that has it in {VARIABLE}, or with --key-file (key_file=)",
+                              key_file="", **facts)
+    if key is not None and not settings.key:
+        raise SigningKeyError(f"{fs.root} is not signed, and {key.file} was given as its key: unset {VARIABLE} to "
+                              f"use an unsigned list, or make a new one", key_file=key.file, **facts)
+    if key is not None and key.id != settings.key:
+        raise SigningKeyError(f"{what}, and {key.file} has the key {key.id}: use the right file", key_file=key.file,
+                              **facts)
+
+
+def _trust_of_new(fs: FileOps, trust: bool, group: bool, key: Key | None) -> Trust:
+    return Trust(trust, os.stat(fs.root).st_gid if group else None, group, key)
+
+
+def check_empty(fs: FileOps, trust: bool, group: bool) -> None:
+    """Refuse to make a list in an empty folder into which others could write."""
+    fs.trust = _trust_of_new(fs, trust, group, None)
+    check_trust(fs)
+
+
 def check_trust(fs: FileOps) -> None:
-    """Refuse a folder into which others could put a pickle, which is code."""
-    for name in ("", layout.TODO, layout.DOING, layout.DONE, layout.FAIL, layout.INTERNAL):
-        path = fs.path(name) if name else fs.root
+    """Refuse a folder into which somebody who isn't trusted could put a pickle, which is code."""
+    for name in ("", layout.SETTINGS, *FOLDERS):
         try:
-            info = os.stat(path)
+            info = os.lstat(fs.path(name)) if name else os.stat(fs.root)
         except FileNotFoundError:
             continue
-        writable = [who for who, bit in (("its group", stat.S_IWGRP), ("everybody", stat.S_IWOTH))
-                    if info.st_mode & bit]
-        if info.st_uid not in (os.geteuid(), 0):
-            writable.insert(0, f"its owner (user {info.st_uid})")
-        if writable:
-            raise UntrustedFolder(
-                f"{path} can be written by {' and '.join(writable)}, and tasks are code: `chmod go-w {path}`, or "
-                f"say --trust (trust=True) if you trust them", directory=fs.root)
+        who = fs.trust.objection(info)
+        if who:
+            path = fs.path(name) if name else fs.root
+            raise UntrustedFolder(f"{path} can be written by {who}, and tasks are code: "
+                                  f"{fs.trust.remedy(info, path)}", directory=fs.root)
+
+
+def _check_links(fs: FileOps) -> None:
+    """Nothing below the list's own folder may lead out of it."""
+    for name in FOLDERS:
+        try:
+            refuse_link(fs, name, os.lstat(fs.path(name)))
+        except FileNotFoundError:
+            continue

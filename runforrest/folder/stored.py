@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 
-from runforrest.folder import frames, layout
+from runforrest.errors import Untrusted
+from runforrest.folder import frames, layout, signing
 from runforrest.folder.fsio import FileOps
+from runforrest.model import outcomes
 from runforrest.model.names import SUFFIX, Name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runforrest.folder.frames import Frame, Record
+    from runforrest.folder.trust import Trust
 
 ENVELOPE, ATTEMPT = "envelope", "attempt"
 
@@ -72,12 +75,47 @@ class StoredTask:
             raise ValueError("the pickled call in it is damaged (its checksum is wrong)")
         return call
 
+    def check_call(self, trust: Trust, call: bytes) -> None:
+        """Refuse a call that nobody with the key has signed, or one under another task's name.  Raises Untrusted."""
+        if trust.key is None:
+            return
+        if not self.envelope or not trust.key.fits(signing.CALL, str(self.envelope.get("id")), self._frames[0].text,
+                                                   call):
+            raise Untrusted(f"{self.name} was not unpickled, as nobody with the key of this list has signed it: "
+                            f"schedule the task again")
+        if self.envelope["id"] != self.name.id:
+            raise Untrusted(f"{self.name} was not unpickled, as it was signed under another name: rename it to "
+                            f"{self.envelope['id']}{SUFFIX}")
+
     def payload(self, fd: int) -> bytes | None:
         """The pickled value or exception of the try that the name states; None if it is not here, or damaged."""
-        for frame in reversed(self._frames):
-            if frame.record.get("frame") == ATTEMPT and frame.record.get("attempt") == self.name.attempt:
-                return frame.payload(fd)
-        return None
+        frame = self._result_frame()
+        return frame.payload(fd) if frame else None
+
+    def ending(self, fd: int, trust: Trust) -> tuple[Record | None, bytes | None]:
+        """The record of the try that the name states, and its payload, to be unpickled; (None, None) if not here.
+
+        Raises Untrusted if it should be signed, and is not.
+        """
+        frame = self._result_frame()
+        if frame is None:
+            return None, None
+        record, payload = frame.record, frame.payload(fd)
+        damaged = payload is None and record.get("payload")         # then nothing will be unpickled
+        if trust.key is not None and needs_signature(record) and not damaged and not trust.key.fits(
+                signing.RESULT, self.name.id, frame.text, payload or b""):
+            raise unsigned_result(self.name)
+        return record, payload
+
+    def _result_frame(self) -> Frame | None:
+        return next((f for f in reversed(self._frames) if f.record.get("frame") == ATTEMPT
+                     and f.record.get("attempt") == self.name.attempt), None)
+
+    def without_envelope(self) -> StoredTask:
+        """The same, with nothing in it that could decide how, or as what, something is run."""
+        bare = StoredTask(self.name, self._frames, self.size)
+        bare.envelope = {}
+        return bare
 
     def has_result(self) -> bool:
         """Whether the try that the name states has its record in this file."""
@@ -91,7 +129,7 @@ class StoredTask:
         """How many attempts ended with which outcome; take-overs as the name counts them."""
         counts: dict[str, int] = {}
         for attempt in self.attempts:
-            outcome = attempt.get("outcome", "")
+            outcome = str(attempt.get("outcome", ""))
             counts[outcome] = counts.get(outcome, 0) + 1
         if self.name.lost:
             counts["lost"] = max(self.name.lost, counts.get("lost", 0))
@@ -125,16 +163,36 @@ def _is_of(file: str, id: str) -> bool:
     return name is not None and name.id == id
 
 
-def side_payload(fs: FileOps, name: Name) -> bytes | None:
-    """The same out of ``tries/``, where it is after a take-over."""
+def unsigned_result(name: Name) -> Untrusted:
+    return Untrusted(f"the result in {name} was not unpickled, as nobody with the key of this list has signed it: "
+                     f"move the file to {layout.TODO}/ to run the task again")
+
+
+def needs_signature(record: Record) -> bool:
+    """Whether a result with this record is worth forging: it would be unpickled, or taken for a value."""
+    return bool(record.get("payload")) or record.get("outcome") == outcomes.RETURNED
+
+
+def side_ending(fs: FileOps, name: Name) -> tuple[Record | None, bytes | None]:
+    """`StoredTask.ending` out of ``tries/``, where it is after a take-over.
+
+    Raises Untrusted, also for a file that others may have put there.
+    """
+    file = f"{layout.TRIES}/{name.side()}"
     try:
-        fd = fs.open_read(f"{layout.TRIES}/{name.side()}")
+        fd = fs.open_read(file)
     except OSError:
-        return None
+        return None, None
     try:
-        return StoredTask.read(fd, name).payload(fd)
+        fs.trust.check(fd, fs.path(file))
+        return StoredTask.read(fd, name).ending(fd, fs.trust)
     finally:
         os.close(fd)
+
+
+def side_payload(fs: FileOps, name: Name) -> bytes | None:
+    """The payload of `side_ending`."""
+    return side_ending(fs, name)[1]
 
 
 def _merged(first: list[Record], second: list[Record]) -> list[Record]:

@@ -6,16 +6,23 @@ rename that failed, the question is never what the error was but whether the des
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401    forcing needs it, and may come from a finalizer in the middle of its import
 import errno
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from runforrest.folder import frames, layout, settings
-from runforrest.folder.attempts import new_tag
+from runforrest.folder import frames, identity, layout, settings, signing
+from runforrest.folder.attempts import force_attempt, new_tag, write_attempt
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.settings import Settings
+from runforrest.folder.stored import ATTEMPT
 from runforrest.model.names import Name, make_id
+
+if TYPE_CHECKING:
+    from runforrest.folder.frames import Record
 
 #: what a loser of a race may be told, on one filesystem or another
 LOST_RACE = (errno.ENOENT, errno.ESTALE, errno.EPERM)
@@ -51,7 +58,8 @@ class TaskFolder:
         """
         name = Name(id)
         tmp = f"{layout.TMP}/{id}.{new_tag()}"
-        chunks = frames.encode(envelope, call)
+        key = self.fs.trust.key
+        chunks = frames.encode(key.signed(signing.CALL, id, envelope, call) if key else envelope, call)
         try:
             for last in (False, False, True):
                 try:
@@ -121,15 +129,54 @@ class TaskFolder:
                 return None
         return mine
 
-    def commit(self, name: Name, runner: str, state: str) -> bool:
+    def force_result(self, name: Name, runner: str, anew: bool = False) -> None:
+        """Force the record and the result of an attempt to disk: to come before `commit`.
+
+        ``anew``: an earlier try failed.  Raises OSError.
+        """
+        if self.settings.force_results:
+            force_attempt(self.fs, f"{layout.DOING}/{runner}/{name}", name, anew)
+
+    def commit(self, name: Name, runner: str, state: str, force: bool = True) -> bool:
         """Publish an ended task into ``done/`` or ``fail/``; False if it was taken over meanwhile.
 
+        ``force``: False if the caller does `force_published`, once for several.
         Raises OSError if the folder is in trouble and the task is still in ``doing/``.
         """
         published = self.move(f"{layout.DOING}/{runner}/{name}", f"{state}/{name}")
-        if published and self.settings.force_folders:
-            self.fs.force_folder(state)
+        if published and force:
+            self.force_published(state)
         return published
+
+    def force_published(self, *states: str) -> None:
+        """Force what was moved into these folders (durability ``full``).
+
+        On a filesystem of this machine all of it: Btrfs, told to force the one folder, forgets that the
+        file has left the other, and after a power cut it is in both.
+        """
+        if not self.settings.force_folders:
+            return
+        if self.local:
+            self.fs.force_all()
+        else:
+            for state in states:
+                self.fs.force_folder(state)
+
+    @cached_property
+    def local(self) -> bool:
+        """Whether the list is on a filesystem of this machine alone."""
+        return identity.is_local(self.fs.root)
+
+    def record_end(self, name: Name, runner: str, outcome: str, message: str, cut: int | None = None) -> Record:
+        """Write how an attempt ended that has no child to do so: killed, or never started; returns the record.
+
+        ``cut``: where the intact part of its file ends.  Raises as `write_attempt` does.
+        """
+        record: Record = {"frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcome,
+                          "runner": runner, "host": identity.hostname(), "ended": settings.now_text(),
+                          "message": message}
+        write_attempt(self.fs, f"{layout.DOING}/{runner}/{name}", name, record, b"", self.settings.force_results, cut)
+        return record
 
     def release(self, name: Name, runner: str) -> bool:
         """Give a task back to ``todo/``; False if it was taken over.
@@ -155,11 +202,11 @@ class TaskFolder:
                     return True
                 if not self.fs.exists(source):
                     return False
-                folder = self.fs.path(os.path.dirname(destination))
-                if last or error.errno != errno.ENOENT or os.path.isdir(folder):
+                folder = os.path.dirname(destination)
+                if last or error.errno != errno.ENOENT or os.path.isdir(self.fs.path(folder)):
                     raise
                 try:
-                    os.mkdir(folder, 0o700)         # somebody removed done/ or fail/
+                    self.fs.mkdir(folder)           # somebody removed done/ or fail/
                 except FileExistsError:
                     pass
         return False

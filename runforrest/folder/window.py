@@ -62,6 +62,6 @@ class TodoWindow:
         if name is None:
             if text not in self._told and len(self._told) < 1000:
                 self._told.add(text)
-                self._foreign(text)
+                self._foreign(text.encode("unicode_escape").decode() if not text.isprintable() else text)
             return False
         return self._wanted is None or self._wanted(name)

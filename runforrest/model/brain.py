@@ -36,21 +36,27 @@ class Brain:
     wait_for_more   stay when the list is done, until told to leave
     grace           seconds that a task gets between TERM and KILL when the runner must leave
     jitter          gives random numbers in [0, 1)
+    until           when its tasks must be told to end, on the monotonic clock; None: never
     """
 
-    def __init__(self, slots: int, wait_for_more: bool, grace: float, jitter: Callable[[], float]) -> None:
+    def __init__(self, slots: int, wait_for_more: bool, grace: float, jitter: Callable[[], float],
+                 until: float | None = None) -> None:
         self.slots = [Slot() for _ in range(slots)]
-        self.wait_for_more, self.grace, self.jitter = wait_for_more, grace, jitter
+        self.wait_for_more, self.grace, self.jitter, self.until = wait_for_more, grace, jitter, until
         self.mode = RUNNING
         self.reason = "done"
+        self.publishing = 0                # results that are being forced to disk: the loop counts them
         self.held: list[tuple[float, int, ev.Release | ev.Commit]] = []    # moves to be made later
         self._order = 0
         self._look_at = 0.0                # when todo/ may be looked at again
         self._idle = IDLE_LEAST
         self._fault = 0.0                  # the current pause after a fault; 0: all is well
         self._trouble: dict[str, int] = {} # faults by task
-        self._holding = False
+        self._results_wait: set[int] = set()   # slots whose result can't be written at present
+        self._holding = self._paused = False   # by the consumer of results; by a person
+        self._cancelled: frozenset[str] = frozenset()
         self._others = False
+        self._too_long = 0
         self._exhausted = False            # the last look found nothing, and nothing has happened since
         self._handlers: dict[type[ev.Event], Callable[[Any, float], list[ev.Action]]] = {
             ev.Tick: self._tick, ev.SlotReady: self._slot_ready, ev.Claimed: self._claimed,
@@ -58,13 +64,14 @@ class Brain:
             ev.Vanished: self._vanished, ev.SlotFault: self._slot_fault, ev.GuardDied: self._guard_died,
             ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work,
             ev.Settled: self._settled, ev.Interrupt: self._interrupt, ev.Terminate: self._terminate,
-            ev.Fenced: self._fenced, ev.Hold: self._hold}
+            ev.Fenced: self._fenced, ev.Hold: self._hold, ev.Asked: self._asked, ev.ResultWaits: self._result_waits}
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """What to do about this event, in this order."""
         if self.mode == GONE:
             return []
         actions = self._handlers[type(event)](event, now)
+        actions += self._time_over(now)
         actions += self._moves_due(now)
         actions += self._claim_for_idle(now)
         return actions + self._leave_if_done()
@@ -72,8 +79,10 @@ class Brain:
     def wait(self, now: float) -> float | None:
         """Seconds until a Tick is needed; None: not before something happens."""
         times = [self.held[0][0]] if self.held else []
-        if self.mode == RUNNING and not self._holding and any(s.state == "idle" for s in self.slots):
+        if self._may_claim() and any(s.state == "idle" for s in self.slots):
             times.append(self._look_at)
+        if self.until is not None and self.mode in (RUNNING, DRAINING):
+            times.append(self.until)
         return max(0.0, min(times) - now) if times else None
 
     # -- slots ---------------------------------------------------------------------------
@@ -88,12 +97,15 @@ class Brain:
         return []
 
     def _claim_for_idle(self, now: float) -> list[ev.Action]:
-        if self.mode != RUNNING or self._holding or now < self._look_at:
+        if not self._may_claim() or now < self._look_at:
             return []
         idle = [number for number, slot in enumerate(self.slots) if slot.state == "idle"]
         for number in idle:
             self.slots[number].state = "claiming"
         return [ev.Claim(number) for number in idle]
+
+    def _may_claim(self) -> bool:
+        return self.mode == RUNNING and not (self._holding or self._paused or self._results_wait)
 
     def _claimed(self, event: ev.Claimed, now: float) -> list[ev.Action]:
         slot = self.slots[event.slot]
@@ -102,15 +114,18 @@ class Brain:
             slot.state = "idle"
             return [] if self.mode == FENCED else [ev.Release(event.name)]
         slot.state, slot.name = "busy", event.name
+        if event.name.id in self._cancelled:
+            return [ev.Record(event.slot, event.name, outcomes.CANCELLED, "cancelled before it was started")]
         return [ev.Start(event.slot, event.name)]
 
     def _nothing(self, event: ev.NothingToClaim, now: float) -> list[ev.Action]:
         self.slots[event.slot].state = "idle"
-        self._others, self._exhausted, self._fault = event.others, True, 0.0
+        self._others, self._exhausted, self._too_long = event.others, True, event.too_long
+        said = self._well()
         if now >= self._look_at:           # the first slot to come back; the others looked at the same time
             self._look_at = now + self._idle * (0.75 + self.jitter() / 2)
             self._idle = min(IDLE_MOST, self._idle * 2)
-        return []
+        return said
 
     def _free(self, number: int, name: Name) -> bool:
         """The slot is free again; False if that was not its task (an old report)."""
@@ -118,6 +133,7 @@ class Brain:
         if slot.name != name:
             return False
         slot.state, slot.name = "idle", None
+        self._results_wait.discard(number)
         self._exhausted = False            # what ran here may have scheduled more
         if not self._fault:
             self._look_at = 0.0
@@ -126,19 +142,19 @@ class Brain:
     # -- how attempts end ----------------------------------------------------------------
 
     def _ended(self, event: ev.Ended, now: float) -> list[ev.Action]:
-        self._fault = 0.0                  # its file could be read and written
         if not self._free(event.slot, event.name) or self.mode == FENCED:
             return []
+        said = self._well()                # its file could be read and written
         if event.outcome == outcomes.RETURNED:
-            return [ev.Commit(event.name, "done", event.report)]
+            return [*said, ev.Commit(event.name, "done", event.report)]
         if not event.again:
-            return [ev.Commit(event.name, "fail", event.report)]
+            return [*said, ev.Commit(event.name, "fail", event.report)]
         again = ev.Release(event.name, event.report)
         delay = Limits.from_json(event.report.get("limits")).delay(max(1, event.failures), self.jitter())
-        if self.mode != RUNNING or not delay:
-            return [again]
+        if self.mode != RUNNING or not delay or event.name.id in self._cancelled:
+            return [*said, again]
         self._hold_back(again, now + delay)
-        return []
+        return said
 
     def _hold_back(self, move: ev.Release | ev.Commit, due: float) -> None:
         self._order += 1
@@ -183,12 +199,14 @@ class Brain:
         slot = self.slots[event.slot]
         name, slot.name = slot.name, None
         was, slot.state = slot.state, "starting"
+        self._results_wait.discard(event.slot)
         if name is None or self.mode == FENCED:
             return []
         if was == "stopping":
             return [ev.Release(name)]
         slot.name = name
-        return [ev.RecordLoss(event.slot, name)]
+        return [ev.Record(event.slot, name, outcomes.LOST,
+                          "the guard of its slot was killed, and the task with it")]
 
     # -- the folder ----------------------------------------------------------------------
 
@@ -196,10 +214,24 @@ class Brain:
         if event.slot is not None and self.slots[event.slot].state == "claiming":
             self.slots[event.slot].state = "idle"
         first = not self._fault
-        self._fault = min(FAULT_MOST, self._fault * 2 or FAULT_LEAST)
-        self._look_at = now + self._fault
+        if first or now >= self._look_at:      # one pause, however many notice the same fault
+            self._fault = min(FAULT_MOST, self._fault * 2 or FAULT_LEAST)
+            self._look_at = now + self._fault
         return [ev.Say(f"the folder is in trouble: {event.problem}; nothing new is started until it is well")
                 ] if first else []
+
+    def _result_waits(self, event: ev.ResultWaits, now: float) -> list[ev.Action]:
+        if self.slots[event.slot].name is None:
+            return []
+        self._results_wait.add(event.slot)
+        return self._folder_fault(ev.FolderFault(f"{event.problem}; a result waits in memory"), now)
+
+    def _well(self) -> list[ev.Action]:
+        """The folder answers as it should."""
+        if not self._fault or self._results_wait:
+            return []
+        self._fault = 0.0
+        return [ev.Say("the folder is well again")]
 
     def _more_work(self, event: ev.MoreWork, now: float) -> list[ev.Action]:
         self._exhausted = False
@@ -217,18 +249,56 @@ class Brain:
         self._holding = event.on
         return []
 
+    # -- what people ask -------------------------------------------------------------------
+
+    def _asked(self, event: ev.Asked, now: float) -> list[ev.Action]:
+        actions = self._pause(event.pause, now)
+        for number, slot in enumerate(self.slots):
+            if slot.state == "busy" and slot.name and slot.name.id in event.cancel - self._cancelled:
+                actions.append(ev.Cancel(number))
+        if event.cancel:                           # what waits for its next attempt: the next claim ends it
+            actions += [move for _, _, move in self.held if move.name.id in event.cancel]
+            self.held = [each for each in self.held if each[2].name.id not in event.cancel]
+            heapq.heapify(self.held)
+        self._cancelled = event.cancel
+        if event.stop_now:
+            actions += self._stop_all("stopped", self.grace)
+        elif event.stop:
+            actions += self._drain("stopped", "asked to stop")
+        return actions
+
+    def _pause(self, on: bool, now: float) -> list[ev.Action]:
+        if on == self._paused:
+            return []
+        self._paused = on
+        if on:
+            return [ev.Say("paused: nothing new is started, what runs is finished; `runforrest resume` goes on")]
+        self._look_at, self._exhausted = min(self._look_at, now), False
+        return [ev.Say("resumed")]
+
     # -- leaving -------------------------------------------------------------------------
+
+    def _time_over(self, now: float) -> list[ev.Action]:
+        if self.until is None or now < self.until or self.mode not in (RUNNING, DRAINING):
+            return []
+        return [ev.Say("its time is nearly over"), *self._stop_all("walltime", self.grace)]
+
+    def _drain(self, reason: str, why: str, more: str = "") -> list[ev.Action]:
+        """Leave when the running tasks are finished."""
+        if self.mode != RUNNING:
+            return []
+        self.mode, self.reason = DRAINING, reason
+        busy = sum(slot.state == "busy" for slot in self.slots)
+        return [ev.Say(f"{why}: nothing new is started, {busy} running task{'s' * (busy != 1)} will be "
+                       f"finished{more}")]
 
     def _interrupt(self, event: ev.Interrupt, now: float) -> list[ev.Action]:
         if self.mode == RUNNING:
-            self.mode, self.reason = DRAINING, "drained"
-            busy = sum(slot.state == "busy" for slot in self.slots)
-            return [ev.Say(f"stopping: nothing new is started, {busy} running task{'s' * (busy != 1)} will be "
-                           f"finished; once more to end them now and put them back")]
+            return self._drain("drained", "stopping", "; once more to end them now and put them back")
         return self._stop_all("released", 0.0)
 
     def _terminate(self, event: ev.Terminate, now: float) -> list[ev.Action]:
-        return self._stop_all("terminated", self.grace)
+        return self._stop_all(event.reason, self.grace)
 
     def _stop_all(self, reason: str, grace: float) -> list[ev.Action]:
         if self.mode != FENCED:
@@ -254,11 +324,15 @@ class Brain:
 
     def _leave_if_done(self) -> list[ev.Action]:
         active = any(slot.state in ("busy", "stopping", "claiming") or slot.name for slot in self.slots)
-        if active or self.held:
+        if active or self.held or self.publishing:
             return []
         if self.mode == RUNNING:
             ready = any(slot.state == "idle" for slot in self.slots)
             if self.wait_for_more or self._others or not self._exhausted or self._fault or not ready:
                 return []
+            if self._too_long:
+                self.mode, self.reason = GONE, "walltime"
+                return [ev.Say(f"{self._too_long} task{'s' * (self._too_long > 1)} in todo/ would take longer than "
+                               f"this runner's time; left for another"), ev.Exit(self.reason)]
         self.mode = GONE
         return [ev.Exit(self.reason)]

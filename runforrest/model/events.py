@@ -35,9 +35,14 @@ class Claimed(Event):
 
 @dataclass(slots=True)
 class NothingToClaim(Event):
-    """A fresh listing of ``todo/`` had nothing for this runner.  ``others``: other runners hold tasks."""
+    """A fresh listing of ``todo/`` had nothing for this runner.
+
+    others    other runners hold tasks
+    too_long  tasks there for which this runner has not enough time left
+    """
     slot: int
     others: bool
+    too_long: int = 0
 
 
 @dataclass(slots=True)
@@ -74,6 +79,13 @@ class SlotFault(Event):
 
 
 @dataclass(slots=True)
+class ResultWaits(Event):
+    """An attempt of this slot has ended, and its result can't be written now; it is kept and tried again."""
+    slot: int
+    problem: str
+
+
+@dataclass(slots=True)
 class GuardDied(Event):
     """A slot's guard was killed; another is on its way up."""
     slot: int
@@ -99,6 +111,12 @@ class Unmoved(Event):
 
 
 @dataclass(slots=True)
+class Forced(Event):
+    """Results are on disk and can be published, or can't be forced ('' or what is wrong).  The loop's own."""
+    results: list[tuple[Commit, str]]
+
+
+@dataclass(slots=True)
 class Settled(Event):
     """A task of a dead runner was moved to where it belongs: it had ended, or was lost too often."""
     name: Name
@@ -117,7 +135,22 @@ class Interrupt(Event):
 
 @dataclass(slots=True)
 class Terminate(Event):
-    """SIGTERM: end within the grace time and give the tasks back."""
+    """End within the grace time and give the tasks back.  ``reason``: terminated (SIGTERM), walltime (SIGUSR1)."""
+    reason: str = "terminated"
+
+
+@dataclass(slots=True)
+class Asked(Event):
+    """All that people ask of this runner now.
+
+    pause     start nothing new
+    stop      leave when the running tasks are finished; ``stop_now``: put them back and leave
+    cancel    ids of tasks to end, whoever has them
+    """
+    pause: bool = False
+    stop: bool = False
+    stop_now: bool = False
+    cancel: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -169,10 +202,12 @@ class Release(Action):
 
 
 @dataclass(slots=True)
-class RecordLoss(Action):
-    """Write the record of an attempt whose guard died, then answer with Ended."""
+class Record(Action):
+    """Write the record of an attempt that no guard can write, then answer with Ended."""
     slot: int
     name: Name
+    outcome: str
+    message: str
 
 
 @dataclass(slots=True)
@@ -180,6 +215,12 @@ class Stop(Action):
     """Have the slot end its task: TERM, and KILL after the grace (seconds)."""
     slot: int
     grace: float
+
+
+@dataclass(slots=True)
+class Cancel(Action):
+    """Have the slot end its task, which then fails as cancelled."""
+    slot: int
 
 
 @dataclass(slots=True)
@@ -197,5 +238,5 @@ class Say(Action):
 
 @dataclass(slots=True)
 class Exit(Action):
-    """Leave.  ``reason``: done, drained, released, terminated, fenced."""
+    """Leave.  ``reason``: done, drained, released, terminated, stopped, walltime, fenced."""
     reason: str

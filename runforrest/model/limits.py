@@ -28,19 +28,22 @@ class Limits:
                  number by outcome, as ``{"timed_out": 2}``
     crash_limit  attempts that may crash, run out of memory or be lost before the task fails
     backoff      seconds to the second attempt; doubles each time, with jitter, up to five minutes
+    estimate     seconds that an attempt is expected to run; no limit, but a runner with less time left
+                 does not start it
     """
 
-    __slots__ = ("backoff", "crash_limit", "grace", "memory", "retries", "timeout")
+    __slots__ = ("backoff", "crash_limit", "estimate", "grace", "memory", "retries", "timeout")
 
     def __init__(self, timeout: float | None = None, grace: float | None = None, memory: int | None = None,
                  retries: int | Mapping[str, int] | None = None, crash_limit: int | None = None,
-                 backoff: float | None = None) -> None:
+                 backoff: float | None = None, estimate: float | None = None) -> None:
         self.timeout = _number("timeout", timeout, above=0)
         self.grace = _number("grace", grace)
         self.memory = None if memory is None else int(_number("memory", memory, above=0) or 0)
         self.retries = _retries(retries)
         self.crash_limit = _count("crash_limit", crash_limit, 1)
         self.backoff = _number("backoff", backoff)
+        self.estimate = _number("estimate", estimate)
 
     def or_else(self, other: Limits) -> Limits:
         """These limits, and the other's where these say nothing."""
@@ -67,6 +70,11 @@ class Limits:
                 except (InvalidArgument, TypeError):
                     continue
         return limits
+
+    @property
+    def needed(self) -> float | None:
+        """Seconds that an attempt takes, as far as that is known: the estimate, or else the timeout."""
+        return self.timeout if self.estimate is None else self.estimate
 
     def allows_another(self, outcome: str, counts: Mapping[str, int]) -> bool:
         """Whether a task whose attempts ended as counted, the last one with ``outcome``, may try again."""

@@ -27,7 +27,7 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name | None:
         """The name that this file name states, or None if it can't be a task's."""
-        if not text.endswith(SUFFIX) or text.startswith(SYSTEM_PREFIXES) or len(text) > 255:
+        if not text.endswith(SUFFIX) or text.startswith(SYSTEM_PREFIXES) or len(text) > 255 or not _is_plain(text):
             return None
         stem = text[:-len(SUFFIX)]
         tries, tag, lost = 0, "", 0
@@ -80,6 +80,11 @@ class Name:
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is one part of a path, without characters that control a terminal."""
+    return "/" not in text and (text.isprintable() or not any(c < " " or "\x7f" <= c < "\xa0" for c in text))
 
 
 def _is_count(text: str) -> bool:

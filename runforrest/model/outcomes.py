@@ -13,8 +13,9 @@ OUT_OF_MEMORY = "out_of_memory"  #: killed for its memory, or MemoryError
 LOST = "lost"                    #: its runner died
 CANCELLED = "cancelled"          #: a person ended it
 UNLOADABLE = "unloadable"        #: the file can't be read or unpickled here
+REFUSED = "refused"              #: not unpickled: others may have written the file, or it is not signed
 
-OUTCOMES = (RETURNED, RAISED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, LOST, CANCELLED, UNLOADABLE)
+OUTCOMES = (RETURNED, RAISED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, LOST, CANCELLED, UNLOADABLE, REFUSED)
 
 #: outcomes that spend ``retries``, and those that spend ``crash_limit``
 RETRIED = (RAISED, TIMED_OUT)

@@ -13,6 +13,7 @@ from runforrest.folder import attempts, frames, layout
 from runforrest.model import outcomes
 from runforrest.process import page as pages
 from runforrest.process import system
+from runforrest.process.waiting import PASSED_ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def become_child(guard: int, handled: tuple[int, ...], keep: tuple[int, ...] = (
         signal.set_wakeup_fd(-1)
         for signum in handled:
             signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     os.setsid()
     system.die_with_parent(guard, SIGKILL)
     low = 3
@@ -64,8 +66,7 @@ class Child:
         self.runtime = None
         self.words = {}
         if claimed.problem is not None:
-            unloadable = isinstance(claimed.problem, errors.Unloadable)
-            payload = self._failed(outcomes.UNLOADABLE if unloadable else outcomes.RAISED, claimed.problem)
+            payload = self._failed(_outcome(claimed.problem), claimed.problem)
         else:
             assert claimed.call is not None
             payload = self._load_and_run(claimed.call)
@@ -120,19 +121,21 @@ class Child:
     # -- after ---------------------------------------------------------------------------
 
     def _write(self, claimed: Claimed, payload: bytes) -> None:
-        """Append the frame; a full disk is waited out, the result is kept until then."""
+        """Append the frame; what is wrong with the folder is waited out, the result is kept until then."""
         flush_output()
         while True:
             try:
                 text = self._record(claimed)
                 whole = f"{text},{frames.to_json(self.words)[1:]}" if self.words else text + "}"
                 attempts.write_attempt(self.fs, claimed.path, claimed.name, f"{{{whole}".encode(), payload,
-                                       self.config.force, cut=claimed.task.end)
+                                       self.config.force, claimed.task.end, later=True)
+                self.page.waits = 0
                 self.page.complete(claimed.header + f"{text}}}\n".encode())
                 return
             except OSError as error:
-                if error.errno not in attempts.PASSING:
+                if error.errno not in attempts.WAITED_OUT:
                     raise
+                self.page.waits = error.errno or 0
                 time.sleep(RETRY_SECONDS)
 
     def _record(self, claimed: Claimed) -> str:
@@ -193,6 +196,13 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "<its text could not be formatted>"
+
+
+def _outcome(problem: BaseException) -> str:
+    """How an attempt ended that could not begin."""
+    if isinstance(problem, errors.Untrusted):
+        return outcomes.REFUSED
+    return outcomes.UNLOADABLE if isinstance(problem, errors.Unloadable) else outcomes.RAISED
 
 
 def _unloadable(error: BaseException) -> errors.Unloadable:

@@ -46,7 +46,7 @@ class Claimed:
         try:
             self._read(fs)
             check_loadable(self.task.envelope)
-        except errors.Unloadable as error:
+        except (errors.Unloadable, errors.Untrusted) as error:
             self.problem = error
         own = self.task.envelope.get("limits")
         self.limits = Limits.from_json(own).or_else(config.limits) if own else config.limits
@@ -65,12 +65,18 @@ class Claimed:
         try:
             fd = fs.open_read(self.path)
         except OSError as error:
-            if error.errno in attempts.NOT_APPENDABLE:
+            if error.errno in attempts.NOT_APPENDABLE and fs.exists(self.path):    # the file itself, not the folder
                 raise errors.Unloadable(f"the file can't be opened: {error.strerror}") from None
             raise
         try:
+            fs.trust.check(fd, fs.path(self.path))
             self.task = StoredTask.read(fd, self.name)
-            self.call = self.task.call(fd)
+            call = self.task.call(fd)
+            self.task.check_call(fs.trust, call)
+            self.call = call
+        except errors.Untrusted:
+            self.task = self.task.without_envelope()
+            raise
         except ValueError as error:
             raise errors.Unloadable(f"{error}: schedule the task again") from None
         except IsADirectoryError:

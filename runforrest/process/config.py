@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from runforrest.folder.trust import Trust
 from runforrest.model.limits import Limits
 
 TYPE_CHECKING = False
@@ -20,27 +21,31 @@ class Config:
     isolation  'process': a fork per task; 'reuse': a slot's child runs many
     max_tasks  tasks after which a reused child is replaced; 0 for never
     limits     what holds where a task says nothing
-    force      fsync results before they count
+    force      results must be on disk before they count: the runner sees to what is appended to the tasks' files
     path       the runner's import path; ``preload``: modules to import before the first fork
     session    a dill session to load before the first fork, or ''
+    trust      whose files may be unpickled
     """
 
-    __slots__ = ("force", "host", "isolation", "limits", "max_tasks", "path", "preload", "root", "runner", "session")
+    __slots__ = ("force", "host", "isolation", "limits", "max_tasks", "path", "preload", "root", "runner", "session",
+                 "trust")
 
     def __init__(self, root: str, runner: str, host: str, isolation: str = "process", max_tasks: int = 0,
                  limits: Limits | None = None, force: bool = True, path: list[str] | None = None,
-                 preload: list[str] | None = None, session: str = "") -> None:
+                 preload: list[str] | None = None, session: str = "", trust: Trust | None = None) -> None:
         self.root, self.runner, self.host = root, runner, host
         self.isolation, self.max_tasks = isolation, max_tasks
         self.limits = limits or Limits()
         self.force = force
         self.path, self.preload, self.session = path or [], preload or [], session
+        self.trust = trust or Trust()
 
     def dumps(self) -> str:
         found: dict[str, Any] = {field: getattr(self, field) for field in Config.__slots__}
-        return json.dumps({**found, "limits": self.limits.to_json()})
+        return json.dumps({**found, "limits": self.limits.to_json(), "trust": self.trust.to_json()})
 
     @classmethod
     def loads(cls, text: str) -> Config:
         found = json.loads(text)
-        return cls(**{**found, "limits": Limits.from_json(found["limits"])})
+        return cls(**{**found, "limits": Limits.from_json(found["limits"]),
+                      "trust": Trust.from_json(found["trust"])})

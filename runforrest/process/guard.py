@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
+from functools import partial
 
 from runforrest.folder import attempts, layout
 from runforrest.folder.fsio import FileOps
@@ -26,11 +28,13 @@ from runforrest.process.postmortem import PostMortem
 from runforrest.process.reuse import serve_many
 from runforrest.process.supervisor import RELEASED, Ended, supervise, sweep
 from runforrest.process.surroundings import Surroundings
-from runforrest.process.waiting import RunnerGone, Waiter
+from runforrest.process.waiting import PASSED_ON, RunnerGone, Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runforrest.process.config import Config
+
+RELEASE_SECONDS = 2.0               # patience with a runner that got the same signal as its tasks
 
 
 class Guard:
@@ -44,7 +48,7 @@ class Guard:
     def __init__(self, config: Config, slot: int, orders: int, reports: int, work: int, alive: int) -> None:
         self.config = config
         self.reports, self.work = reports, work
-        self.fs = FileOps(config.root)
+        self.fs = FileOps(config.root, trust=config.trust)
         self.output = Output(self.fs, config.runner, slot)
         self.surroundings = Surroundings(config)
         self.page = Page()
@@ -94,7 +98,7 @@ class Guard:
         child = os.fork()
         if child == 0:
             self._in_fresh_child(guard, claimed)
-        self._settle(path, name, begun, supervise(child, self.page, self.waiter))
+        self._settle(path, name, begun, supervise(child, self.page, self.waiter, partial(self._result_waits, path)))
 
     def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
         try:
@@ -125,7 +129,8 @@ class Guard:
             finally:
                 os._exit(1)
         begun = time.monotonic()
-        ended = supervise(child, self.page, self.waiter)
+        ended = supervise(child, self.page, self.waiter,
+                          lambda code: self._result_waits(self.page.current().decode(), code))
         if self.page.state != pages.IDLE:
             path = self.page.current().decode()
             self._settle(path, _name_of(path), begun, ended)
@@ -137,12 +142,31 @@ class Guard:
             line = self.page.report()
             if self.output.size() and json.loads(line)["outcome"] == outcomes.RETURNED:
                 state = layout.DONE
-        elif ended.reason == RELEASED:
+        elif ended.reason == RELEASED or self._meant_for_all(ended):
             line = report_line({"name": str(name), "released": True})
         else:
             line = self.post_mortem.write(path, name, begun, ended)
         self.output.clear(name, state)
         self.report(line)
+
+    def _meant_for_all(self, ended: Ended) -> bool:
+        """Whether the child died of a signal that its batch system sent to the whole job: the runner, which
+        got it as well, is about to take the task back, uncounted.
+        """
+        signum = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else 0
+        if ended.reason or self.page.state == pages.IDLE or not (
+                signum in PASSED_ON or signal.sigpending() & set(PASSED_ON)):
+            return False
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            if any(order.startswith(b"release") for order in self.waiter.wait(left)):
+                return True
+        for pending in signal.sigpending() & set(PASSED_ON):
+            signal.sigwait({pending})       # it was for this process alone: forgotten
+        return False
+
+    def _result_waits(self, path: str, code: int) -> None:
+        self.report(report_line({"name": str(_name_of(path)), "waits": f"{os.strerror(code)}: {path}"}))
 
 
 def _name_of(path: str) -> Name:

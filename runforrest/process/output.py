@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from runforrest.folder import layout
-from runforrest.folder.fsio import NOFOLLOW, FileOps
+from runforrest.folder.fsio import FileOps
 from runforrest.model.names import Name
 
 #: output up to this many bytes goes into the record whole, of more only the end
@@ -27,8 +27,7 @@ class Output:
 
     def open(self) -> None:
         """Make standard output and error of this process, and of its children, go there."""
-        self.fs.before("create", self.name)
-        fd = os.open(self.fs.path(self.name), os.O_RDWR | os.O_CREAT | os.O_APPEND | NOFOLLOW, 0o600)
+        fd = self.fs.open_output(self.name)
         info = os.fstat(fd)
         self._inode = (info.st_dev, info.st_ino)
         os.dup2(fd, 1)
@@ -71,7 +70,7 @@ class Output:
         if kept:
             self.open()
         else:
-            os.truncate(self.fs.path(self.name), 0)
+            self.fs.empty(self.name)
         return kept
 
     def log_name(self, name: Name, state: str) -> str:

@@ -12,7 +12,7 @@ import struct
 
 IDLE, LOADING, RUNNING, WRITING, COMPLETE = range(5)
 SIZE = 12288
-_STATE, _LIMITS, _CURRENT, _REPORT = 0, 8, 64, 4096
+_STATE, _WAITS, _LIMITS, _CURRENT, _REPORT = 0, 1, 8, 64, 4096
 _limits = struct.Struct("<ddd")
 _length = struct.Struct("<I")
 
@@ -33,6 +33,15 @@ class Page:
     @state.setter
     def state(self, state: int) -> None:
         self._map[_STATE] = state
+
+    @property
+    def waits(self) -> int:
+        """Why the result can't be written at present: an errno; 0 if it is not waiting."""
+        return self._map[_WAITS]
+
+    @waits.setter
+    def waits(self, code: int) -> None:
+        self._map[_WAITS] = code
 
     def limit(self, deadline: float | None, grace: float, memory: int | None) -> None:
         """What the guard enforces: the end on the monotonic clock, seconds from TERM to KILL, bytes."""

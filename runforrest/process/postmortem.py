@@ -58,12 +58,13 @@ class PostMortem:
             record["log"] = log
         while True:
             try:
-                attempts.write_attempt(self.fs, path, name, {**record, **words}, b"", self.config.force, task.end)
+                attempts.write_attempt(self.fs, path, name, {**record, **words}, b"", self.config.force, task.end,
+                                       later=True)
                 return report_header(task) + report_line(record)[1:]
             except attempts.TakenOver:
                 return report_line({"name": str(name), "gone": True})
             except OSError as error:
-                if error.errno not in attempts.PASSING:
+                if error.errno not in attempts.WAITED_OUT:
                     return fault(name, path, error)
                 self.waiter.wait(RETRY_SECONDS)
 

@@ -17,9 +17,12 @@ import signal
 import sys
 
 from runforrest import graph
+from runforrest.folder import sessions
+from runforrest.folder.fsio import FileOps
 from runforrest.process import system
 from runforrest.process.config import Config
 from runforrest.process.guard import Guard
+from runforrest.process.waiting import PASSED_ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,13 +53,13 @@ class Server:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *args: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         if not self._prepare():
             return 1
         for slot in range(len(self.pipes)):
             self._fork_guard(slot)
         gone = self._watch(reader)
-        for guard in self.guards:
-            system.send(guard, signal.SIGTERM)
+        os.close(self._life)                            # tells the guards
         while self.guards:                              # they end their tasks first
             self._reap(refork=False)
             if self.guards:
@@ -82,7 +85,7 @@ class Server:
             if self.config.session:
                 import dill
                 problem = f"loading the session {self.config.session}"
-                dill.load_module(self.config.session)
+                dill.load_module(sessions.load(FileOps(self.config.root, trust=self.config.trust), self.config.session))
                 graph.use_session()
             for module in self.config.preload:
                 problem = f"preload of {module}"

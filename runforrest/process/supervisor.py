@@ -18,11 +18,13 @@ from runforrest.process.waiting import RunnerGone
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
+    from collections.abc import Callable
 
     from runforrest.process.page import Page
     from runforrest.process.waiting import Waiter
 
 MEMORY_SECONDS = 0.05               # between two looks at the memory of a task that has a limit
+LOOK_SECONDS = 1.0                  # between two looks whether its result waits to be written
 SWEEP_SECONDS = 0.002               # between two looks at what has been killed
 RELEASED = "released"               # why a child was ended: its task goes back uncounted
 
@@ -36,12 +38,13 @@ class Ended:
         self.pid, self.status, self.usage, self.reason = pid, status, usage, reason
 
 
-def supervise(child: int, page: Page, waiter: Waiter) -> Ended:
+def supervise(child: int, page: Page, waiter: Waiter, tell: Callable[[int], None]) -> Ended:
     """Wait for the child to end, or see to it; then end whatever it left behind.
 
+    tell  called with an errno when the child has a result that can't be written now
     Raises RunnerGone, after it has killed all.
     """
-    ladder = Ladder(None, GRACE)
+    ladder, waits = Ladder(None, GRACE), 0
     waiter.watch(child)
     try:
         while True:
@@ -49,6 +52,10 @@ def supervise(child: int, page: Page, waiter: Waiter) -> Ended:
             if pid:
                 sweep()
                 return Ended(child, status, usage, ladder.reason)
+            if page.waits != waits:
+                waits = page.waits
+                if waits:
+                    tell(waits)
             for order in waiter.wait(_step(child, page, ladder)):
                 word, _, rest = order.partition(b" ")
                 if word == b"release":
@@ -70,7 +77,7 @@ def _step(child: int, page: Page, ladder: Ladder) -> float | None:
         deadline = memory = None
     ladder.deadline = deadline
     if deadline is None and memory is None and not ladder.reason:
-        return None
+        return LOOK_SECONDS
     now = time.monotonic()
     watched = memory is not None and not ladder.reason
     if memory is not None and watched and system.memory_of([child, *system.descendants(child)]) > memory:

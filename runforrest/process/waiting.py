@@ -11,6 +11,9 @@ import select
 import signal
 
 MOST_SECONDS = 86400.0              # poll takes no more than 24 days
+#: what a batch system sends to every process of a job when its time is over: it is the runner's to act on it, so
+#: the fork server and the guards block it, and their children don't
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class RunnerGone(Exception):
@@ -44,6 +47,7 @@ class Waiter:
         self.handled = (int(signal.SIGCHLD), int(signal.SIGUSR1))
         for signum in self.handled:
             signal.signal(signum, _nothing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.handled)
         self.poller.register(self._bell, select.POLLIN)
 
     def watch(self, child: int) -> None:

@@ -1,7 +1,9 @@
-"""The keeper: a thread that beats, and looks after the other runners, whatever the loop is doing.
+"""The keeper: a thread that beats, and one that looks after the other runners, whatever the loop is doing.
 
-It never waits for the loop nor the loop for it: a file server that hangs holds up the beats, but not
-the watching and killing of children, which guards do in processes of their own.
+They never wait for the loop nor the loop for them: a file server that hangs holds up the beats, but not
+the watching and killing of children, which guards do in processes of their own.  Nor do the beats wait
+for the taking back of tasks: an NFSv4 server that has lent a file to a host that is dead now lets nobody
+else move it for a minute and more, and whoever did not beat in that time would be given up as well.
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from runforrest.folder import requests
 from runforrest.folder.leases import Membership
 from runforrest.model import events as ev
 
 FOLDER_GONE = "the list's folder was removed"
+REQUESTS_SECONDS = 2.0             # between two looks at what people ask
+JOIN_SECONDS = 5.0                 # patience, when leaving, with a task that is just being taken back
 
 
 class Keeper(threading.Thread):
@@ -24,14 +29,27 @@ class Keeper(threading.Thread):
         super().__init__(name=f"runforrest-keeper-{membership.runner}", daemon=True)
         self.membership, self.tell = membership, tell
         self.crowded = False
+        self.last_beat = time.monotonic()   # when the last heartbeat that succeeded was begun
+        self._asked = requests.Asked()
         self._leaving = threading.Event()
+        self._looker = threading.Thread(target=self._look_after_beats, name=f"{self.name}-looker", daemon=True)
+        self._beaten = threading.Event()    # since the last look
+        self._hung = False                  # the folder did; since the last look
         settings = membership.folder.settings
         self._beat = settings.beat
-        self._patience = settings.beat * max(1, settings.lease - 1)
+        # Others may have seen the last heartbeat as soon as it was made, and then count `lease` looks, the first of
+        # which may follow at once: one beat of the lease is theirs.  Another is for the killing.
+        self.patience = settings.beat * max(1.5, settings.lease - 2)
+
+    def start(self) -> None:
+        """To be called within a beat of the registration, which counts as a heartbeat; the next is made at once."""
+        self.last_beat = time.monotonic() - self._beat
+        self._looker.start()
+        super().start()
 
     def look(self) -> None:
         """One round over the other runners."""
-        drained = self.membership.recover()
+        drained = self.membership.recover(self._beat)
         self.crowded = bool(self.membership.peers())
         while self.membership.settled:
             self.tell(ev.Settled(*self.membership.settled.popleft()))
@@ -39,26 +57,52 @@ class Keeper(threading.Thread):
             self.tell(ev.MoreWork())
 
     def run(self) -> None:
-        last = time.monotonic()
-        while not self._leaving.wait(max(0.0, last + self._beat - time.monotonic())):
-            begun = time.monotonic()
+        while not self._leaving.wait(self._pause()):
             try:
-                if not self.membership.beat():
-                    gone = not os.path.isdir(self.membership.fs.root)
-                    self.tell(ev.Fenced(FOLDER_GONE if gone else "others have declared this runner lost, "
-                                        "and have its tasks"))
-                    return
-                if time.monotonic() - begun > self._beat or begun - last > 2 * self._beat:
-                    self.membership.forget_counts()     # the folder hung: what was seen proves nothing
-                last = begun
-                self.look()
-                self._look_for_room()
-            except OSError as error:
+                if time.monotonic() >= self.last_beat + self._beat:
+                    if not self._beat_once():
+                        return
+                    self._beaten.set()
+                    self._look_for_room()
+                self.look_at_requests()
+            except OSError as error:        # for how long this may go on is the watchdog's to say
                 self.tell(ev.FolderFault(f"{error.strerror or error} at a heartbeat"))
-                if time.monotonic() - last > self._patience:
-                    self.tell(ev.Fenced(f"no heartbeat for {self._patience:g} s"))
-                    return
                 self._leaving.wait(self._beat / 4)
+
+    def _look_after_beats(self) -> None:
+        """One look for each heartbeat at most: a lease is counted in looks."""
+        while self._beaten.wait() and not self._leaving.is_set():
+            self._beaten.clear()
+            if self._hung:
+                self._hung = False
+                self.membership.forget_counts()     # what was seen before proves nothing
+            try:
+                self.look()
+            except OSError as error:
+                self.tell(ev.FolderFault(f"{error.strerror or error} while looking after the other runners"))
+
+    def _pause(self) -> float:
+        return max(0.0, min(REQUESTS_SECONDS, self.last_beat + self._beat - time.monotonic()))
+
+    def _beat_once(self) -> bool:
+        begun, last = time.monotonic(), self.last_beat
+        if not self.membership.beat():
+            gone = not os.path.isdir(self.membership.fs.root)
+            self.tell(ev.Fenced(FOLDER_GONE if gone else "others have declared this runner lost, "
+                                "and have its tasks"))
+            return False
+        if time.monotonic() - begun > self._beat or begun - last > 2 * self._beat:
+            self._hung = True
+        self.last_beat = begun
+        return True
+
+    def look_at_requests(self) -> None:
+        """Tell the loop if people ask something else of this runner than before."""
+        asked = requests.look(self.membership.fs, self.membership.runner)
+        if asked != self._asked:
+            self._asked = asked
+            self.tell(ev.Asked(asked.pause != "", asked.stop == requests.STOP, asked.stop == requests.STOP_NOW,
+                               asked.cancel))
 
     def _look_for_room(self) -> None:
         """A full disk stops no rename, so the loop would not notice it; children wait with their results for room."""
@@ -69,5 +113,8 @@ class Keeper(threading.Thread):
 
     def close(self) -> None:
         self._leaving.set()
+        self._beaten.set()
         if self.is_alive():
             self.join()
+        if self._looker.is_alive():
+            self._looker.join(JOIN_SECONDS)

@@ -10,24 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 from runforrest.errors import ProcessError
-from runforrest.folder import attempts, identity, journal, layout
+from runforrest.folder import attempts, identity, journal, layout, requests
 from runforrest.folder.leases import Membership
-from runforrest.folder.settings import ensure_internal, now_text
-from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.folder.settings import ensure_internal
+from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.folder.window import TodoWindow
 from runforrest.model import events as ev
 from runforrest.model import outcomes
-from runforrest.model.brain import Brain
+from runforrest.model.brain import FENCED, Brain
 from runforrest.model.limits import Limits
 from runforrest.model.names import Name
 from runforrest.process.config import Config
 from runforrest.process.pool import Message, Pool, Wakeup
+from runforrest.runner.forcer import Forcer
 from runforrest.runner.keeper import FOLDER_GONE, Keeper
 from runforrest.runner.options import Options
-from runforrest.runner.preflight import check_first
+from runforrest.runner.preflight import check_first, envelope_of
+from runforrest.runner.watchdog import Watchdog
 
 RELIST_SECONDS, RELIST_SHARE = 2.0, 20.0   # look anew this often, but spend at most 1/20 of the time on it
+LEAVING_SECONDS = 5.0                      # for the last commits, when the runner's time is over
 MOST_RESTARTS = 5                          # fork servers lost before the runner gives up
 Finished = Callable[[Name, str, dict[str, Any]], None]
 
@@ -53,8 +56,14 @@ class Runner:
         self.membership = Membership(folder)
         self.name = self.membership.runner
         self.keeper = Keeper(self.membership, self.tell)
-        self.brain = Brain(options.nprocesses, options.wait, options.grace, random.random)
-        self.window = TodoWindow(folder.fs, options.nprocesses, self._foreign, wanted)
+        self.forcer = Forcer(folder, self.name, self.membership.local, self.tell)
+        self.watchdog = Watchdog(self.name, lambda: self.keeper.last_beat, self.keeper.patience, self._cut_off)
+        self.until = (None if options.time_left is None
+                      else time.monotonic() + options.time_left - options.grace - LEAVING_SECONDS)
+        self.brain = Brain(options.nprocesses, options.wait, options.grace, random.random, self.until)
+        self.window = TodoWindow(folder.fs, options.nprocesses, self._foreign,
+                                 wanted if self.until is None else self._in_time)
+        self._too_long: set[int] = set()        # hashes of the ids of tasks for which there is no time any more
         self.journal = journal.Journal(folder.fs, self.name)
         self.reason = ""
         self.wakeup = Wakeup()
@@ -63,7 +72,7 @@ class Runner:
         self._restarts = 0
         self._perform: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Claim: self._claim, ev.Start: self._start, ev.Commit: self._commit, ev.Release: self._release,
-            ev.Stop: self._stop, ev.Announce: self._announce, ev.RecordLoss: self._record_loss,
+            ev.Stop: self._stop, ev.Cancel: self._cancel, ev.Announce: self._announce, ev.Record: self._record,
             ev.Say: self._say, ev.Exit: self._exit}
         self.pool = self._new_pool()
 
@@ -79,7 +88,8 @@ class Runner:
     def run(self) -> str:
         """Work until the list is done or the runner is told to leave; returns why it left.
 
-        'done', 'drained' (first Ctrl-C), 'released' (second), 'terminated' (SIGTERM) or 'fenced'.
+        'done', 'drained' (first Ctrl-C), 'released' (second), 'terminated' (SIGTERM), 'stopped' (on request),
+        'walltime' (its time is over, or too short for what is left) or 'fenced'.
         Raises ProcessError if the fork server does not start, OSError if the folder can't be reached at all.
         """
         ensure_internal(self.folder.fs)         # guards open their output there
@@ -87,9 +97,15 @@ class Runner:
             self.membership.register(self.pool.start())
             try:
                 self.keeper.look()              # what dead runners on this host left comes back first
+                self.keeper.look_at_requests()
                 self.keeper.start()
+                self.watchdog.start()
+                if self.folder.settings.force_results:
+                    self.forcer.start()
                 self._loop()
             finally:
+                self.forcer.close()
+                self.watchdog.close()
                 self.keeper.close()
                 self.pool.close()
                 self._leave()
@@ -100,12 +116,12 @@ class Runner:
 
     def _loop(self) -> None:
         self._handle(ev.Tick())
-        while not self.reason:
+        while not self.reason or self.brain.publishing:
             for slot, message in self.pool.poll(0.0 if self._events else self.brain.wait(time.monotonic())):
                 self._events.append(self._event(slot, message))
             if not self._events:
                 self._events.append(ev.Tick())
-            while self._events and not self.reason:
+            while self._events and (not self.reason or self.brain.publishing):
                 self._handle(self._events.popleft())
             if self.journal.due():
                 self.journal.flush()
@@ -114,6 +130,11 @@ class Runner:
         if isinstance(event, ev.ServerGone):
             self._restart()
             return
+        if isinstance(event, ev.Forced):
+            self._publish(event.results)
+            event = ev.Tick()
+        if isinstance(event, ev.Unmoved) and self.reason:
+            self.say(f"{event.move.name} stays in doing/ for the next runner: {event.problem}")
         actions = self.brain.handle(event, time.monotonic())
         if len(actions) > 1:                    # first the slot gets its next task, then the last one is published
             actions.sort(key=_rank)
@@ -130,6 +151,8 @@ class Runner:
             return ev.GuardDied(slot)
         name = Name.parse(message.pop("name"))
         assert name is not None
+        if "waits" in message:
+            return ev.ResultWaits(slot, message["waits"])
         if message.get("gone"):
             return ev.Vanished(slot, name)
         if "fault" in message:
@@ -161,7 +184,7 @@ class Runner:
                                                action.slot))
             return
         if mine is None:
-            self._events.append(ev.NothingToClaim(action.slot, others))
+            self._events.append(ev.NothingToClaim(action.slot, others, min(len(self._too_long), self.window.listed)))
         else:
             self._handle(ev.Claimed(action.slot, mine))
 
@@ -187,9 +210,24 @@ class Runner:
                 self._listed_at = time.monotonic()
                 self._listing_took = self._listed_at - now
                 continue
+            if self.until is not None and not self._time_for(candidate):
+                continue
             mine = self.folder.claim(candidate, self.name)
             if mine is not None:
                 return mine
+
+    def _in_time(self, name: Name) -> bool:
+        return (self.wanted is None or self.wanted(name)) and hash(name.id) not in self._too_long
+
+    def _time_for(self, name: Name) -> bool:
+        """Whether an attempt that starts now would end in time, as far as the task says how long it takes."""
+        assert self.until is not None
+        own = Limits.from_json(envelope_of(self.folder, name).get("limits"))
+        needed = own.or_else(self.options.limits).needed
+        if needed is None or time.monotonic() + needed <= self.until:
+            return True
+        self._too_long.add(hash(name.id))       # time only gets shorter
+        return False
 
     def _others_at_work(self) -> bool:
         """Whether other runners hold tasks of interest: they may come back, so it is worth staying."""
@@ -202,15 +240,43 @@ class Runner:
         self.pool.run(action.slot, f"{layout.DOING}/{self.name}/{action.name}")
 
     def _commit(self, action: ev.Commit) -> None:
+        self.brain.publishing += 1
+        if self.folder.settings.force_results:
+            self.forcer.add(action)             # and goes on with `_publish` when it is on disk
+        else:
+            self._publish([(action, "")])
+
+    def _publish(self, results: list[tuple[ev.Commit, str]]) -> None:
+        """Move results to where everybody looks for them; with durability ``full``, force that once for all of them."""
+        self.brain.publishing -= len(results)
+        if self.brain.mode == FENCED:
+            return                              # what is fenced moves nothing
+        moved = [action for action, problem in results if self._move(action, problem)]
         try:
-            published = self.folder.commit(action.name, self.name, action.state)
+            self.folder.force_published(*{action.state for action in moved})
         except OSError as error:
-            self._events.append(ev.Unmoved(action, f"{error.strerror or error}: {error.filename}"))
+            self._events.extend(ev.Unmoved(action, _text(error)) for action in moved)
             return
-        if not published:
-            self.say(f"{action.name} was taken over by another runner; this result is not published")
-            return
+        for action in moved:
+            self._published(action)
+
+    def _move(self, action: ev.Commit, problem: str) -> bool:
+        """Whether it is published; if not, what is wrong comes back as an event."""
+        try:
+            if not problem:
+                if self.folder.commit(action.name, self.name, action.state, force=False):
+                    return True
+                self.say(f"{action.name} was taken over by another runner; this result is not published")
+                return False
+        except OSError as error:
+            problem = _text(error)
+        self._events.append(ev.Unmoved(action, problem))
+        return False
+
+    def _published(self, action: ev.Commit) -> None:
         self.journal.add(action.name, action.state, action.report)
+        if action.report.get("outcome") == outcomes.CANCELLED:
+            self._met(requests.CANCEL, action.name.id)
         if self.finished:
             self.finished(action.name, action.state, action.report)
 
@@ -218,7 +284,7 @@ class Runner:
         try:
             self.folder.release(action.name, self.name)
         except OSError as error:
-            self._events.append(ev.Unmoved(action, f"{error.strerror or error}: {error.filename}"))
+            self._events.append(ev.Unmoved(action, _text(error)))
             return
         self.window.forget()
         if action.report is not None:
@@ -237,24 +303,34 @@ class Runner:
     def _stop(self, action: ev.Stop) -> None:
         self.pool.release(action.slot, action.grace)
 
-    def _record_loss(self, action: ev.RecordLoss) -> None:
-        """The slot's guard was killed, and the task with it: write down what the guard can't.
+    def _cancel(self, action: ev.Cancel) -> None:
+        self.pool.cancel(action.slot)
+
+    def _met(self, what: str, about: str) -> None:
+        try:
+            requests.withdraw(self.folder.fs, what, about)
+        except OSError:
+            pass                                # who asked takes it away, or `doctor --repair`
+
+    def _cut_off(self) -> None:
+        """No heartbeat for too long: end the tasks now, whatever the loop and the keeper are waiting for."""
+        for slot in range(self.options.nprocesses):
+            self.pool.release(slot, 0.0)
+        self.tell(ev.Fenced(f"the folder could not be reached for {self.keeper.patience:g} s"))
+
+    def _record(self, action: ev.Record) -> None:
+        """Write down how an attempt ended that no guard is there for.
 
         The brain hears of it at once, before the next guard reports that it is ready.
         """
         name, path = action.name, f"{layout.DOING}/{self.name}/{action.name}"
-        record: dict[str, Any] = {
-            "frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcomes.LOST,
-            "runner": self.name, "host": identity.hostname(), "ended": now_text(),
-            "message": "the guard of its slot was killed, and the task with it"}
         try:
             task = StoredTask.open(self.folder.fs, path, name)
-            written = task.result()             # it may have ended in time
-            if written is None:
-                attempts.write_attempt(self.folder.fs, path, name, record, b"",
-                                       self.folder.settings.force_results, cut=task.end)
+            record = task.result()              # it may have ended in time
+            if record is None:
+                record = self.folder.record_end(name, self.name, action.outcome, action.message, task.end)
             else:
-                task.attempts.remove(written)
+                task.attempts.remove(record)
         except (attempts.TakenOver, FileNotFoundError):
             self._handle(ev.Vanished(action.slot, name))
             return
@@ -262,7 +338,7 @@ class Runner:
             self._handle(ev.SlotFault(action.slot, name, f"{error.strerror or error}: {path}"))
             return
         self._handle(self._ended(action.slot, name, {
-            **(written or record), "earlier": task.counts(), "limits": task.envelope.get("limits") or {}}))
+            **record, "earlier": task.counts(), "limits": task.envelope.get("limits") or {}}))
 
     def _say(self, action: ev.Say) -> None:
         self.say(action.text)
@@ -276,7 +352,7 @@ class Runner:
         options, folder = self.options, self.folder
         return Pool(Config(folder.fs.root, self.name, identity.hostname(), options.isolation, options.max_tasks,
                            options.limits, folder.settings.force_results, options.path, list(options.preload),
-                           options.session), options.nprocesses, self.wakeup)
+                           options.session, folder.fs.trust), options.nprocesses, self.wakeup)
 
     def _restart(self) -> None:
         """The fork server was killed, and all guards with it: begin again with a new one."""
@@ -299,7 +375,10 @@ class Runner:
         try:
             for slot in range(self.options.nprocesses):
                 self.folder.fs.unlink(layout.output_file(self.name, slot))
+            if self.folder.settings.force_calls and not self.folder.settings.force_results:
+                self.folder.fs.force_all()      # from here on nobody looks whether its results were written
             self.journal.close()
+            requests.forget_runner(self.folder.fs, self.name)
             self.membership.leave()
             if not self.membership.peers():
                 journal.tidy(self.folder.fs)
@@ -310,6 +389,8 @@ class Runner:
         self.say(f"todo/{name} is not a task (its name does not end in .pkl, or is too long); it is left alone")
 
 
+def _text(error: OSError) -> str:
+    return f"{error.strerror or error}: {error.filename}"
 
 
 def _rank(action: ev.Action) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Options:
     preload     modules to import once, before the first task
     session     a dill session file to load before the first task, or ''
     wait        stay when the list is done, for tasks to come
+    time_left   seconds until this runner must be gone, as its batch job ends then; None: it may stay
     """
 
     nprocesses: int = 4
@@ -32,6 +34,7 @@ class Options:
     preload: Sequence[str] = ()
     session: str = ""
     wait: bool = False
+    time_left: float | None = None
     path: list[str] = field(default_factory=lambda: import_path())
 
     def __post_init__(self) -> None:
@@ -42,6 +45,9 @@ class Options:
         if self.isolation not in ISOLATIONS:
             raise InvalidArgument(f"isolation must be one of {', '.join(ISOLATIONS)}, not {self.isolation!r}",
                                   argument="isolation")
+        if self.time_left is not None and not 0 < self.time_left < math.inf:
+            raise InvalidArgument(f"time_left must be a positive number of seconds, not {self.time_left!r}",
+                                  argument="time_left")
         if not isinstance(self.preload, (list, tuple, set)) or not all(isinstance(m, str) for m in self.preload):
             raise InvalidArgument(f"preload must be a list of module names, not {self.preload!r}", argument="preload")
         for module in self.preload:

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import os
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from runforrest.errors import Unloadable
 from runforrest.folder import layout
 from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
+from runforrest.model.names import Name
 from runforrest.process.claimed import check_loadable
 
+if TYPE_CHECKING:
+    from runforrest.folder.frames import Record
+
 LOOK_AT = 8                        # tasks; a list is mostly made by one program
+
+
+def envelope_of(folder: TaskFolder, name: Name) -> Record:
+    """The envelope of a waiting task; {} if it is gone, damaged or not to be trusted: the claim will tell."""
+    try:
+        fd = folder.fs.open_read(f"{layout.TODO}/{name}")
+    except OSError:
+        return {}
+    try:
+        folder.fs.trust.check(fd, str(name))
+        return StoredTask.read(fd, name).envelope
+    except OSError:
+        return {}
+    finally:
+        os.close(fd)
 
 
 def check_first(folder: TaskFolder) -> None:
@@ -22,16 +42,6 @@ def check_first(folder: TaskFolder) -> None:
     """
     for name in islice(folder.scan(layout.TODO), LOOK_AT):
         try:
-            fd = folder.fs.open_read(f"{layout.TODO}/{name}")
-        except OSError:
-            continue                       # claimed by somebody, or damaged: the run will tell
-        try:
-            envelope = StoredTask.read(fd, name).envelope
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
-        try:
-            check_loadable(envelope)
+            check_loadable(envelope_of(folder, name))
         except Unloadable as error:
             raise Unloadable(f"{folder.fs.path(layout.TODO)}/{name}: {error}; nothing was started") from None

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a runner is at work."""
+"""Signals while a runner is at work: Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1, with which batch systems give notice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runforrest.runner.loop import Runner
 
 @contextmanager
 def forwarded(runner: Runner, insistent: Callable[[], None] | None = None) -> Iterator[None]:
-    """Give SIGINT, SIGTERM and SIGHUP to the runner as events, while in this block.
+    """Give SIGINT, SIGTERM, SIGHUP and SIGUSR1 to the runner as events, while in this block.
 
     Only in the main thread, and only those that are not handled by somebody already (or ignored, as
     SIGHUP under nohup).  ``insistent`` is called at each SIGINT after the first.
@@ -32,12 +32,13 @@ def forwarded(runner: Runner, insistent: Callable[[], None] | None = None) -> It
             insistent()
 
     def terminate(signum: int, frame: FrameType | None) -> None:
-        runner.tell(ev.Terminate())
+        runner.tell(ev.Terminate("walltime" if signum == signal.SIGUSR1 else "terminated"))
 
     saved = {}
     for signum, free, handler in ((signal.SIGINT, signal.default_int_handler, interrupt),
                                   (signal.SIGTERM, signal.SIG_DFL, terminate),
-                                  (signal.SIGHUP, signal.SIG_DFL, terminate)):
+                                  (signal.SIGHUP, signal.SIG_DFL, terminate),
+                                  (signal.SIGUSR1, signal.SIG_DFL, terminate)):
         if signal.getsignal(signum) == free:
             saved[signum] = signal.signal(signum, handler)
     try:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from runforrest.folder import identity, layout
+from runforrest.folder import identity, layout, requests
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import DEAD, ORPHAN, Membership
 from runforrest.folder.transitions import TaskFolder
@@ -29,6 +29,7 @@ class RunnerState:
     beat       when its heartbeat was last raised, by the file server's clock: a hint for people
     tasks      what it holds
     rate       tasks per second, lately
+    asked      what people ask of it: pause, stop, stop-now, or ''
     """
 
     name: str
@@ -38,6 +39,7 @@ class RunnerState:
     beat: str = ""
     tasks: tuple[Held, ...] = ()
     rate: float | None = None
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Snapshot:
 
     rate       tasks per second that the runners at work have lately finished, together; None if unknown
     time_left  seconds that the rest takes at this rate
+    paused     who asked all runners to pause, and when; '' if nobody did
     """
 
     directory: str
@@ -58,6 +61,7 @@ class Snapshot:
     runners: tuple[RunnerState, ...] = ()
     rate: float | None = None
     time_left: float | None = None
+    paused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +76,8 @@ def snapshot(folder: TaskFolder) -> Snapshot:
     rate = sum(rates) if rates else None
     rest = counts[layout.TODO] + counts[layout.DOING]
     return Snapshot(fs.root, folder.settings.format, folder.settings.durability, **counts, runners=runners,
-                    rate=rate, time_left=rest / rate if rate else None)
+                    rate=rate, time_left=rest / rate if rate else None,
+                    paused=requests.who(fs, requests.PAUSE) if "" in requests.paused(fs) else "")
 
 
 def _runners(folder: TaskFolder) -> tuple[RunnerState, ...]:
@@ -91,8 +96,9 @@ def _runner(fs: FileOps, runner: str, number: str, places: list[Place], local: b
     verdict = identity.verdict(found, local) if found else UNKNOWN
     state = LOST if number == DEAD or verdict in ("dead", "ending") else verdict
     pid = found.get("pid")
+    asked = requests.look(fs, runner)
     return RunnerState(runner, state, str(found.get("host") or ""), pid if isinstance(pid, int) else None, beat,
-                       tasks, None if state == LOST else _rate(fs, runner))
+                       tasks, None if state == LOST else _rate(fs, runner), asked.stop or asked.pause)
 
 
 def _heartbeat(fs: FileOps, runner: str, number: str) -> tuple[dict[str, Any], str]:

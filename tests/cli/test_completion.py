@@ -34,7 +34,7 @@ def completed(line: str) -> list[str]:
 
 
 def test_commands_and_states() -> None:
-    assert completed("runforrest st") == ["status"]
+    assert completed("runforrest st") == ["status", "stop"]
     assert completed("runforrest ls . do") == ["doing", "done"]
     assert "--isolation" in completed("runforrest run --i")
 

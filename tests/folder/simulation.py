@@ -7,6 +7,29 @@ go where the file ended when it was opened, as those of NFS clients do.  After e
 in exactly one place (P1) and published at most once per request (P2).  In the end a fresh runner, alone,
 must bring every task to ``done/`` or ``fail/``, with its result (P3).
 
+Each rule of the protocol has a mutant that breaks it, and that some seed must notice:
+
+=====================================================  ==============================================
+rule                                                   mutant (`MUTANTS`)
+=====================================================  ==============================================
+a claim's destination is the claimer's alone           claims share a destination
+after an error, look for the destination: claim        claim believes ENOENT
+after an error, look for the destination: moves        a move believes its error
+one file, one rename                                   publish a copy
+the frame is complete before the commit                publish before append
+a task that was taken over is not appended to          append in place after a take-over
+the name says that a task was taken over               take-over leaves no mark
+a name in ``todo/`` does not come back                 release forgets the try
+declaring dead names the beat that was observed        fence without the beat
+a dead runner is drained until rmdir works             drain without rmdir
+… and what landed meanwhile is taken back, too         drain forgets what landed meanwhile
+a folder that no heartbeat belongs to is drained       orphans are forgotten
+only a complete frame is rolled forward                drain publishes what is not complete
+… and only that of the try that the name states        the frame of any try counts
+=====================================================  ==============================================
+
+The order of folder and heartbeat when a runner leaves needs two rules broken at once: see tests/model.
+
     python -m tests.folder.simulation [first seed] [number of seeds]
 """
 
@@ -25,7 +48,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from runforrest.folder import attempts, frames, journal, layout, settings, transitions
+from runforrest.folder import attempts, frames, journal, layout, leases, settings, transitions
 from runforrest.folder.fsio import NOFOLLOW, FileOps
 from runforrest.folder.leases import Membership
 from runforrest.folder.settings import Settings
@@ -34,6 +57,8 @@ from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.limits import CRASH_LIMIT, Limits
 from runforrest.model.names import TAGS, Name
+
+from .support import lease_of
 
 CALM_STEPS = 30_000
 
@@ -54,14 +79,21 @@ def result_of(name: Name) -> bytes:
     return f"result of {name.id}".encode()
 
 
+def closed_lock() -> threading.Lock:
+    """A lock that whoever waits for it gets by another's release: half the price of a semaphore."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class World:
     """The scheduler, and what is known of the run."""
 
     def __init__(self, seed: int, root: str) -> None:
         self.random = random.Random(seed)
         self.root = root
-        self.turn = threading.Semaphore(0)
-        self.threads: dict[threading.Thread, tuple[threading.Semaphore, int]] = {}
+        self.turn = closed_lock()
+        self.threads: dict[threading.Thread, tuple[threading.Lock, int]] = {}
         self.step = 0
         self.asleep: dict[threading.Thread, int] = {}          # thread → the step at which it wakes up
         self.dead: dict[int, int] = {}             # process → the step at which its children are dead, too
@@ -72,11 +104,12 @@ class World:
         self.requested: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
         self.scheduled: set[str] = set()
+        self.begun: set[Name] = set()
         self.replays: list[tuple[str, str]] = []
         self.events: Counter[str] = Counter()
 
     def spawn(self, process: int, target: Callable[[], None]) -> None:
-        mine = threading.Semaphore(0)
+        mine = closed_lock()
 
         def body() -> None:
             mine.acquire()
@@ -133,6 +166,7 @@ class SimulatedOps(FileOps):
     def __init__(self, world: World, process: int) -> None:
         super().__init__(world.root)
         self.world, self.process = world, process
+        self.fenced = ""                           # the beat that it has last renamed to 'dead'
 
     def before(self, operation: str, *args: Any) -> None:
         world, thread = self.world, threading.current_thread()
@@ -184,9 +218,17 @@ class SimulatedOps(FileOps):
 
     def rename(self, source: str, destination: str) -> None:
         self.before("rename", source, destination)
-        os.rename(self.path(source), self.path(destination))
         world = self.world
+        try:
+            os.rename(self.path(source), self.path(destination))
+        except FileNotFoundError:       # GlusterFS, NFS and others take it for the second of two links, and say 'done'
+            if world.chaos and os.path.exists(self.path(destination)) and world.random.random() < 0.7:
+                world.events["false success"] += 1
+                return
+            raise
         world.changed = True
+        if destination.endswith("@dead"):
+            self.fenced = source.rpartition("@")[2]
         if source.startswith("doing/"):
             name = Name.parse(destination.rpartition("/")[2])
             if name is not None and destination.startswith(("done/", "fail/")):
@@ -194,7 +236,7 @@ class SimulatedOps(FileOps):
                 check_result(FileOps(world.root), destination.partition("/")[0], name)
             elif name is not None and name.lost > (Name.parse(source.rpartition("/")[2]) or name).lost:
                 world.events["take-overs"] += 1
-        if world.chaos and world.random.random() < 0.03:
+        if world.chaos and world.random.random() < 0.2:
             world.replays.append((source, destination))
         if world.chaos and world.random.random() < 0.03:
             world.events["false ENOENT"] += 1
@@ -204,6 +246,8 @@ class SimulatedOps(FileOps):
 class SimulatedMembership(Membership):
     """Can tell for sure that some of the others are dead: those on its own host."""
 
+    fs: SimulatedOps
+
     def __init__(self, folder: TaskFolder, runner: str, world: World) -> None:
         super().__init__(folder, runner)
         self.world, self.local = world, False
@@ -212,6 +256,13 @@ class SimulatedMembership(Membership):
         process = int(runner[1:]) if runner[1:].isdigit() else -1
         gone = self.world.step > self.world.dead.get(process, sys.maxsize)
         return gone and process % 2 == int(self.runner[1:] or 0) % 2
+
+    def fence(self, runner: str, number: str) -> bool:
+        self.fs.fenced = number
+        fenced = super().fence(runner, number)
+        if self.fs.fenced != number:
+            raise Violation(f"P3: {runner} was declared dead at beat {self.fs.fenced}, and seen silent at {number}")
+        return fenced
 
 
 def write_and_publish(folder: TaskFolder, mine: Name, runner: str, record: dict[str, Any], payload: bytes,
@@ -240,13 +291,13 @@ class Runner:
         world.events["runners"] += 1
         self.name = f"R{self.process}"
         self.fs = SimulatedOps(world, self.process)
-        self.folder = TaskFolder(self.fs, Settings(lease=lease))
+        self.folder = TaskFolder(self.fs, lease_of(lease))
         self.membership = SimulatedMembership(self.folder, self.name, world)
         self.told_to_leave = False
         self.slots, self.parts = 2, 3
 
     def set_lease(self, lease: int) -> None:
-        self.membership.folder = TaskFolder(self.fs, Settings(lease=lease))
+        self.membership.folder = TaskFolder(self.fs, lease_of(lease))
 
     def keeper(self) -> None:
         world = self.world
@@ -306,6 +357,9 @@ class Runner:
 
     def attempt(self, mine: Name) -> None:
         world, path = self.world, f"{layout.DOING}/{self.name}/{mine}"
+        if mine in world.begun:
+            raise Violation(f"P2: {mine} is begun twice")
+        world.begun.add(mine)
         try:
             task = StoredTask.open(self.fs, path, mine)
         except FileNotFoundError:
@@ -456,7 +510,7 @@ class Run:
                 self.budget[what] -= 1
                 self.world.changed = True
                 self.world.events[what] += 1
-        if self.world.replays and self.random.random() < 0.1:
+        if self.world.replays and self.random.random() < 0.05:
             self.replay()
 
     def kill(self) -> bool:
@@ -498,16 +552,23 @@ class Run:
         return True
 
     def replay(self) -> None:
-        """The server carries out a rename once more.  (With copies about it may merge two of them: see the model.)"""
-        source, destination = self.world.replays.pop(self.random.randrange(len(self.world.replays)))
+        """The server carries out a rename once more, best one whose source is there again.
+
+        (With copies about it may merge two of them: see the model.)
+        """
         if self.world.copies or self.budget["cp"]:
+            self.world.replays.clear()
             return
+        replays = self.world.replays
+        source, destination = next((r for r in replays if os.path.exists(self.fs.path(r[0]))), None) or \
+            self.random.choice(replays)
+        replays.remove((source, destination))
         try:
             os.rename(self.fs.path(source), self.fs.path(destination))
-            self.world.events["replays that had an effect"] += 1
-            self.world.changed = True
         except OSError:
             self.world.events["replays"] += 1
+            return
+        raise Violation(f"P1: {source} was there again when the server repeated its rename to {destination}")
 
     # -- what must hold --------------------------------------------------------------------
 
@@ -522,7 +583,7 @@ class Run:
                 raise Violation(f"P2: {id} was published {world.published[id]} times")
 
     def rescue(self) -> None:
-        folder = TaskFolder(self.fs, Settings(lease=0))
+        folder = TaskFolder(self.fs, lease_of(0))
         last = Membership(folder, "rescue")
         last.register()
         for _ in range(20):
@@ -665,13 +726,42 @@ def move_that_asks_nothing(self: TaskFolder, source: str, destination: str) -> b
         return False
 
 
-def one_tag(length: int = 4) -> str:
-    return "aaaa"
+def claim_to_one_name(self: TaskFolder, name: Name, runner: str) -> Name | None:
+    """All slots of a runner claim to the same name."""
+    with mock.patch.object(transitions, "new_tag", lambda length=4: "aaaa"):
+        return claim(self, name, runner)
+
+
+def release_without_the_try(self: TaskFolder, name: Name, runner: str) -> bool:
+    return self.move(f"doing/{runner}/{name}", f"todo/{Name(name.id, name.tries - 1, '0000', name.lost)}")
+
+
+def fence_whatever_it_beats(self: Membership, runner: str, number: str) -> bool:
+    for entry in self._names(layout.HB):
+        if entry.rpartition("@")[0] == runner:
+            try:
+                self.fs.rename(f"{layout.HB}/{entry}", f"{layout.HB}/{runner}@dead")
+            except OSError:
+                return False
+    return True
+
+
+def peers_with_a_heartbeat(self: Membership) -> dict[str, str]:
+    return {runner: number for runner, number in peers(self).items() if number != leases.ORPHAN}
+
+
+def roll_any_frame_forward(self: Membership, runner: str, path: str, name: Name) -> str:
+    task = StoredTask.open(self.fs, path, name)
+    if task.attempts:
+        return f"{'done' if task.attempts[-1].get('outcome') == outcomes.RETURNED else 'fail'}/{name}"
+    return destination(self, runner, path, name)
 
 
 def roll_everything_forward(self: Membership, runner: str, path: str, name: Name) -> str:
     return f"done/{name}"
 
+
+claim, peers, destination = TaskFolder.claim, Membership.peers, Membership._destination
 
 #: what is broken, and what to put where
 MUTANTS: dict[str, tuple[object, str, object]] = {
@@ -684,6 +774,11 @@ MUTANTS: dict[str, tuple[object, str, object]] = {
     "publish a copy": (TaskFolder, "commit", publish_a_copy),
     "a move believes its error": (TaskFolder, "move", move_that_asks_nothing),
     "drain publishes what is not complete": (Membership, "_destination", roll_everything_forward),
+    "claims share a destination": (TaskFolder, "claim", claim_to_one_name),
+    "release forgets the try": (TaskFolder, "release", release_without_the_try),
+    "fence without the beat": (Membership, "fence", fence_whatever_it_beats),
+    "orphans are forgotten": (Membership, "peers", peers_with_a_heartbeat),
+    "the frame of any try counts": (Membership, "_destination", roll_any_frame_forward),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,16 @@ def make(root: str | os.PathLike[str], durability: str = "none", fs: FileOps | N
     return TaskFolder(fs or FileOps(root), made)
 
 
+def lease_of(lease: int, settings: Settings | None = None) -> Settings:
+    """The settings with a lease as short as no list may have: 0 for 'whoever can be seen is dead'."""
+    made = replace(settings or Settings(), lease=max(1, lease))
+    object.__setattr__(made, "lease", lease)
+    return made
+
+
 def with_lease(folder: TaskFolder, lease: int, fs: FileOps | None = None) -> TaskFolder:
     """The same list with another lease."""
-    return TaskFolder(fs or folder.fs, Settings(beat=folder.settings.beat, lease=lease,
-                                                durability=folder.settings.durability))
+    return TaskFolder(fs or folder.fs, lease_of(lease, folder.settings))
 
 
 def schedule(folder: TaskFolder, id: str, **limits: Any) -> Name:

@@ -24,7 +24,9 @@ from runforrest.model.names import Name
 
 from .support import claim, finish, make, payload_of, places, result_of, runner, schedule, with_lease, write
 
-ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.ESTALE]
+ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT,
+          errno.ENOTCONN]
+Tried = Callable[[str, int], None]
 
 
 class Crash(BaseException):
@@ -152,6 +154,7 @@ CASES = {
                                    lambda folder, _: Membership(folder, "R").register()),
     "claim": Case(lambda folder: (schedule(folder, "x"), runner(folder, "R"))[0],
                   lambda folder, name: folder.claim(name, "R")),
+    "beat": Case(claimed, lambda folder, _: Membership(folder, "R").beat()),
     "finish": Case(claimed, finish_and_commit),
     "finish after a take-over": Case(taken_over, finish_and_commit),
     "finish what a child has torn": Case(with_a_torn_frame,
@@ -162,7 +165,7 @@ CASES = {
     "release": Case(claimed, lambda folder, mine: folder.release(mine, "R")),
     "requeue": Case(failed, lambda folder, mine: folder.requeue(mine, "fail")),
     "leave": Case(claimed, leave),
-    "drain": Case(dead_runner, lambda folder, _: judge(folder).watch()),
+    "reclaim": Case(dead_runner, lambda folder, _: judge(folder).watch()),
     "clean": Case(dead_runner, lambda folder, _: cleaning.clean(folder.fs), optional=("w", "x", "y", "z")),
 }
 
@@ -215,9 +218,9 @@ def recover(root: Path, ids: set[str], case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_crash_at_every_operation(tmp_path: Path, name: str, durability: str = "full") -> None:
-    case, root = CASES[name], tmp_path / "list"
-    tried = 0
+def test_a_crash_at_every_operation(quick_folder: Path, name: str, tried: Tried) -> None:
+    case, root, durability = CASES[name], quick_folder / "list", "full"
+    points = 0
     for after in (False, True):
         for number in range(1, operations(case, root, durability, after) + 1):
             folder, prepared, ids = prepare(case, root, durability)
@@ -233,19 +236,19 @@ def test_a_crash_at_every_operation(tmp_path: Path, name: str, durability: str =
             check(root, ids, case)
             recover(root, ids, case)
             shutil.rmtree(root)
-            tried += 1
-    assert tried
-    print(f"{name}: crashed at {tried} operations")
+            points += 1
+    assert points
+    tried("crashes at an operation of a transition", points)
 
 
-@pytest.mark.parametrize("error", [*ERRORS, "although done"])
+@pytest.mark.parametrize("error", [*map(errno.errorcode.get, ERRORS), "ENOENT although done"])
 @pytest.mark.parametrize("name", CASES)
-def test_an_error_at_every_operation(tmp_path: Path, name: str, error: int | str) -> None:
+def test_an_error_at_every_operation(quick_folder: Path, name: str, error: str, tried: Tried) -> None:
     """It raises this error, or succeeds; and what was there still is, once."""
-    case, root = CASES[name], tmp_path / "list"
-    late = isinstance(error, str)
-    code = errno.ENOENT if isinstance(error, str) else error
-    raised = tried = 0
+    case, root = CASES[name], quick_folder / "list"
+    late = error == "ENOENT although done"
+    code = errno.ENOENT if late else getattr(errno, error)
+    raised = points = 0
     for number in range(1, operations(case, root, "full", late) + 1):
         folder, prepared, ids = prepare(case, root, "full")
         fs = Nth(root, number, OSError(code, os.strerror(code), "here"), late)
@@ -260,21 +263,22 @@ def test_an_error_at_every_operation(tmp_path: Path, name: str, error: int | str
         assert fs.what
         if name == "clean" and not (root / layout.SETTINGS).exists():
             shutil.rmtree(root, ignore_errors=True)
-            tried += 1
+            points += 1
             continue
         check(root, ids, case)
         recover(root, ids, case)
         shutil.rmtree(root)
-        tried += 1
-    print(f"{name}, {error}: {tried} operations, {raised} raised")
+        points += 1
+    print(f"{name}, {error}: {points} operations, {raised} raised")
+    tried("errors at an operation of a transition", points)
 
 
-@pytest.mark.parametrize("error", [*ERRORS, "although done"])
-def test_a_schedule_that_raised_has_not_scheduled(tmp_path: Path, error: int | str) -> None:
+@pytest.mark.parametrize("error", [*map(errno.errorcode.get, ERRORS), "ENOENT although done"])
+def test_a_schedule_that_raised_has_not_scheduled(quick_folder: Path, error: str) -> None:
     """Who is told of an error tries again: the task must not be there twice."""
-    case, root = CASES["schedule"], tmp_path / "list"
-    late = isinstance(error, str)
-    code = errno.ENOENT if isinstance(error, str) else error
+    case, root = CASES["schedule"], quick_folder / "list"
+    late = error == "ENOENT although done"
+    code = errno.ENOENT if late else getattr(errno, error)
     for number in range(1, operations(case, root, "full", late) + 1):
         folder, prepared, _ = prepare(case, root, "full")
         fs = Nth(root, number, OSError(code, os.strerror(code), "here"), late)

@@ -57,9 +57,20 @@ def test_a_pid_that_was_used_again() -> None:
 
 
 def test_another_boot_proves_something_only_on_a_disk_of_this_machine() -> None:
-    assert verdict(me(boot="before"), local=True) == "dead"
-    assert verdict(me(boot="before"), local=False) == "unknown"
-    assert verdict({}, local=True) == verdict(me(boot=None), local=True) == "unknown"
+    assert verdict(me(boot="before", local=True), local=True) == "dead"
+    assert verdict(me(boot="before", local=True), local=False) == "unknown"
+    assert verdict({}, local=True) == verdict(me(boot=None, local=True), local=True) == "unknown"
+
+
+def test_on_a_file_server_its_clients_are_not_dead() -> None:
+    """The folder is on a disk of this machine, but not to who has written this."""
+    assert verdict(me(boot="the client's", local=False), local=True) == "unknown"
+    assert verdict({k: v for k, v in me(boot="before").items() if k != "local"}, local=True) == "unknown"
+
+
+def test_a_clone_of_this_machine_proves_nothing(dead: list[Any]) -> None:
+    """It was copied while at work: the same boot, pids and pid namespace."""
+    assert verdict(me(host="clone", processes=[dead]), local=False) == "unknown"
 
 
 def test_another_container_proves_nothing(dead: list[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runforrest.folder import identity, journal, layout
+from runforrest.folder import frames, identity, journal, layout
 from runforrest.folder.attempts import TakenOver
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import DEAD, Membership
@@ -50,10 +50,10 @@ def heartbeats(folder: TaskFolder) -> list[str]:
     return ls(folder.fs.root, layout.HB)
 
 
-def elsewhere(folder: TaskFolder, name: str = "E", beat: int = 0) -> None:
-    """A runner on a host that nothing can be proven about."""
+def elsewhere(folder: TaskFolder, name: str = "E", beat: int = 0, local: bool = False) -> None:
+    """A runner on a host that nothing can be proven about; ``local``: on a disk of that host alone."""
     folder.fs.mkdir(f"doing/{name}")
-    folder.fs.create(f"{layout.HB}/{name}@{beat}", [json.dumps(ELSEWHERE).encode()])
+    folder.fs.create(f"{layout.HB}/{name}@{beat}", [json.dumps({**ELSEWHERE, "local": local}).encode()])
 
 
 def observer(folder: TaskFolder, lease: int = 3, name: str = "O") -> Membership:
@@ -176,6 +176,26 @@ def test_a_fenced_runner_learns_it_from_its_beat(folder: TaskFolder) -> None:
     assert not member.beat()
 
 
+def test_a_fenced_runner_learns_it_when_all_the_others_have_left(folder: TaskFolder) -> None:
+    """They have finished the list, and tidied up behind them."""
+    member, judge = runner(folder, "R"), runner(folder, "O")
+    assert judge.fence("R", "0") and judge.drain("R")
+    judge.leave()
+    journal.tidy(folder.fs)
+    assert not os.path.exists(folder.fs.path(layout.HB))
+    assert not member.beat()
+
+
+def test_a_heartbeat_that_is_hidden_is_no_fence(folder: TaskFolder) -> None:
+    """A distributed file server with a part of it down: the name is not there, nor in the listing."""
+    member = runner(folder, "R")
+    folder.fs.rename(f"{layout.HB}/R@0", f"{layout.TMP}/hidden")
+    with pytest.raises(FileNotFoundError):
+        member.beat()
+    folder.fs.rename(f"{layout.TMP}/hidden", f"{layout.HB}/R@0")
+    assert member.beat() and heartbeats(folder) == ["R@1"]
+
+
 # -- who is dead ---------------------------------------------------------------------------
 
 
@@ -259,10 +279,26 @@ def test_after_a_time_without_the_folder_counting_begins_anew(folder: TaskFolder
 
 
 def test_another_boot_on_a_disk_of_this_machine_is_dead(folder: TaskFolder) -> None:
-    elsewhere(folder)
+    elsewhere(folder, local=True)
     judge = runner(folder, "O")
     judge.local = True
     assert judge.alive() == [] and judge.watch() == ["E"]
+
+
+def test_on_a_file_server_its_clients_are_not_dead(folder: TaskFolder) -> None:
+    """The same folder: to the judge on a disk of its own, to the other on NFS."""
+    elsewhere(folder)
+    judge = runner(folder, "O")
+    judge.local = True
+    assert judge.alive() == ["E"] and judge.watch() == []
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_heartbeat_says_how_the_folder_is_seen(folder: TaskFolder, local: bool) -> None:
+    member = Membership(folder, "R")
+    member.local = local
+    member.register()
+    assert json.loads(folder.fs.read(f"{layout.HB}/R@0"))["local"] is local
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"{}", b'{"boot": null}', b'{"processes": 3}'])
@@ -606,3 +642,47 @@ def test_what_is_complete_is_published_where_a_person_removed_done(folder: TaskF
     os.rmdir(folder.fs.path("done"))
     drained(folder)
     assert places(folder.fs.root) == {"x": ["done"]}
+
+
+@pytest.mark.parametrize("state", ["done", "fail"])
+def test_after_a_power_cut_what_was_moved_without_its_result_comes_back(tasklist_dir: Path, state: str) -> None:
+    """Durability 'calls': a name may survive in done/ whose frame, which nobody had forced, did not."""
+    folder = make(tasklist_dir, "calls")
+    runner(folder, "R")
+    names = {id: finished(folder, id, state) for id in ("torn", "whole")}
+    os.truncate(folder.fs.path(f"{state}/{names['torn']}"), sizes_without_results(folder, state)["torn"])
+    member = Membership(folder, "O")
+    member.local = True
+    elsewhere(folder, local=True)           # dead, from before this boot
+    member.register()
+    assert member.watch() == ["E"]
+    assert [name.id for name in folder.names("todo")] == ["torn"]
+    assert [str(name) for name in folder.names(state)] == [str(names["whole"])]
+
+
+def finished(folder: TaskFolder, id: str, state: str) -> Name:
+    mine = claim(folder, schedule(folder, id), "R")
+    finish(folder, mine, "R")
+    assert folder.commit(mine, "R", state)
+    return mine
+
+
+def sizes_without_results(folder: TaskFolder, state: str) -> dict[str, int]:
+    """Where the frame of the call ends."""
+    sizes = {}
+    for name in folder.names(state):
+        fd = folder.fs.open_read(f"{state}/{name}")
+        sizes[name.id] = next(frame.end for frame in frames.backwards(fd) if frame.start == 0)
+        os.close(fd)
+    return sizes
+
+
+def test_two_names_of_one_file_after_a_power_cut(folder: TaskFolder) -> None:
+    """Btrfs: the move to done/ was forced, that the task has left doing/ was not."""
+    elsewhere(folder)
+    mine = claim(folder, schedule(folder, "x"), "E")
+    finish(folder, mine, "E")
+    os.link(folder.fs.path(f"doing/E/{mine}"), folder.fs.path(f"done/{mine}"))
+    drained(folder)
+    assert places(folder.fs.root) == {"x": ["done"]} and not ls(folder.fs.root, "doing")
+    assert payload_of(folder.fs, f"done/{mine}", mine) == b"result of x"

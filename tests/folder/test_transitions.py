@@ -292,12 +292,16 @@ def test_full_durability_forces_the_folder_before_it_reports(tasklist_dir: Path)
     finish(folder, mine, "R", force=True)
     fs.calls.clear()
     assert folder.commit(mine, "R", "done")
-    assert fs.calls == [("rename", f"doing/R/{mine}", f"done/{mine}"), ("fsync", "done")]
+    assert fs.calls == [("rename", f"doing/R/{mine}", f"done/{mine}"), ("syncfs", "")]
+    fs.calls.clear()
+    folder.local = False
+    assert folder.commit(mine, "R", "done")
+    assert fs.calls[-1] == ("fsync", "done")
 
 
 def test_full_durability_and_a_force_that_fails(tasklist_dir: Path) -> None:
     """Published, but not reported: the runner asks again, and is told that it is."""
-    fs = Failing(tasklist_dir, OSError(errno.EIO, "io"), lambda *call: call == ("fsync", "done"))
+    fs = Failing(tasklist_dir, OSError(errno.EIO, "io"), lambda *call: call == ("syncfs", ""))
     folder = make(tasklist_dir, "full", fs)
     runner(folder, "R")
     mine = claim(folder, schedule(folder, "x"), "R")

@@ -15,6 +15,7 @@ from runforrest.model.limits import CRASH_LIMIT, Limits
 from runforrest.model.names import Name
 
 GRACE = 7.0
+GUARD_KILLED = "the guard of its slot was killed, and the task with it"
 
 
 def task(number: int) -> Name:
@@ -235,7 +236,8 @@ def test_a_fault_of_a_slot_puts_its_task_back_and_pauses() -> None:
     actions = new.handle(ev.SlotFault(0, task(0), "io"), 0.0)
     assert without_words(actions) == [] and "io" in words(actions)
     assert new.handle(ev.Tick(), FAULT_LEAST) == [ev.Claim(0)], "the others do not wait for it"
-    assert new.handle(ev.NothingToClaim(0, False), FAULT_LEAST) == [], "it stays for that"
+    said = new.handle(ev.NothingToClaim(0, False), FAULT_LEAST)
+    assert without_words(said) == [] and "well again" in words(said), "it stays for that"
     assert new.handle(ev.Tick(), 2 * FAULT_LEAST)[0] == ev.Release(task(0))
 
 
@@ -258,7 +260,7 @@ def test_an_unmoved_task_is_moved_later(move: Any) -> None:
     new = up()
     actions = new.handle(ev.Unmoved(move, "io"), 0.0)
     assert "io" in words(actions) and without_words(actions) == []
-    assert new.handle(ev.NothingToClaim(0, False), 0.0) == [], "it stays for that"
+    assert without_words(new.handle(ev.NothingToClaim(0, False), 0.0)) == [], "it stays for that"
     pause = FAULT_LEAST
     assert move in new.handle(ev.Tick(), pause)
     new.handle(ev.Unmoved(move, "io"), pause)
@@ -405,7 +407,7 @@ def test_a_claim_under_way_when_fenced_is_the_new_owners() -> None:
 
 def test_a_guard_that_died_with_its_task() -> None:
     new = busy()
-    assert new.handle(ev.GuardDied(0), 0.0) == [ev.RecordLoss(0, task(0))]
+    assert new.handle(ev.GuardDied(0), 0.0) == [ev.Record(0, task(0), outcomes.LOST, GUARD_KILLED)]
     event = ended(0, outcomes.LOST, True, 1, backoff=0)
     assert ev.Release(task(0), event.report) in new.handle(event, 0.1)
 
@@ -468,7 +470,7 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
             elif isinstance(action, ev.Stop):
                 assert action.slot in running
                 stopped.add(action.slot)
-            elif isinstance(action, ev.RecordLoss):
+            elif isinstance(action, ev.Record):
                 assert running[action.slot] == action.name
             elif isinstance(action, ev.Exit):
                 assert not running and not claiming
@@ -501,7 +503,7 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
             if kind == "loss":
                 starting.add(slot)
                 actions = new.handle(ev.GuardDied(slot), now)
-                stays = any(isinstance(a, ev.RecordLoss) for a in actions)
+                stays = any(isinstance(a, ev.Record) for a in actions)
                 perform([a for a in actions if not stays or not isinstance(a, ev.Exit)])
                 if not stays:
                     running.pop(slot)
@@ -544,3 +546,88 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
         step([kind])
     assert left, "told to leave, it does not"
     assert fenced or owned <= held, "a task was forgotten"
+
+
+# -- what people ask -------------------------------------------------------------------------
+
+
+def test_a_pause_lets_running_tasks_finish_and_starts_nothing() -> None:
+    new = busy(2)
+    assert "paused" in words(new.handle(ev.Asked(pause=True), 1.0))
+    assert new.handle(ended(0), 2.0) == [ev.Commit(task(0), "done", ended(0).report)], "and claims nothing"
+    assert new.handle(ended(1), 2.0) == [ev.Commit(task(1), "done", ended(1).report)]
+    assert new.wait(3.0) is None, "it neither looks nor leaves"
+    assert new.handle(ev.Asked(pause=True), 3.0) == [], "said once"
+    actions = new.handle(ev.Asked(), 4.0)
+    assert "resumed" in words(actions) and without_words(actions) == [ev.Claim(0), ev.Claim(1)]
+
+
+def test_stop_finishes_what_runs_and_stop_now_puts_it_back() -> None:
+    new = busy()
+    assert without_words(new.handle(ev.Asked(stop=True), 1.0)) == []
+    assert new.handle(ended(), 2.0)[0] == ev.Commit(task(0), "done", ended().report)
+    assert new.reason == "stopped"
+    new = busy()
+    assert without_words(new.handle(ev.Asked(stop_now=True), 1.0)) == [ev.Stop(0, GRACE)]
+    assert new.handle(ev.Released(0, task(0)), 2.0) == [ev.Release(task(0)), ev.Exit("stopped")]
+
+
+def test_cancel_ends_the_running_task_once() -> None:
+    new = busy(2)
+    asked = ev.Asked(cancel=frozenset({task(1).id, "elsewhere"}))
+    assert new.handle(asked, 1.0) == [ev.Cancel(1)]
+    assert new.handle(asked, 2.0) == [], "the same request, seen again"
+    event = ended(1, outcomes.CANCELLED)
+    assert new.handle(event, 3.0) == [ev.Commit(task(1), "fail", event.report), ev.Claim(1)]
+
+
+def test_a_cancelled_task_that_is_claimed_is_not_started() -> None:
+    new = up()
+    new.handle(ev.Asked(cancel=frozenset({task(0).id})), 0.0)
+    assert new.handle(ev.Claimed(0, task(0)), 0.0) == [
+        ev.Record(0, task(0), outcomes.CANCELLED, "cancelled before it was started")]
+
+
+def test_cancel_of_a_task_that_waits_for_its_next_attempt_puts_it_back_at_once() -> None:
+    new = busy()
+    event = ended(0, outcomes.RAISED, True, 1, backoff=100)
+    new.handle(event, 1.0)
+    actions = new.handle(ev.Asked(cancel=frozenset({task(0).id})), 2.0)
+    assert actions == [ev.Release(task(0), event.report)] and not new.held
+
+
+# -- walltime ------------------------------------------------------------------------------
+
+
+def test_when_its_time_is_over_a_runner_puts_back_what_runs() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, until=100.0)
+    new.handle(ev.SlotReady(0), 0.0)
+    new.handle(ev.Claimed(0, task(0)), 0.0)
+    assert new.wait(40.0) == 60.0
+    assert new.handle(ev.Tick(), 99.9) == []
+    actions = new.handle(ev.Tick(), 100.0)
+    assert "time" in words(actions) and without_words(actions) == [ev.Stop(0, GRACE)]
+    assert new.handle(ev.Tick(), 101.0) == [], "told once"
+    assert new.handle(ev.Released(0, task(0)), 102.0) == [ev.Release(task(0)), ev.Exit("walltime")]
+
+
+def test_a_list_of_which_only_long_tasks_are_left_is_left_to_others() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, until=100.0)
+    new.handle(ev.SlotReady(0), 0.0)
+    actions = new.handle(ev.NothingToClaim(0, False, too_long=3), 0.0)
+    assert "3 tasks" in words(actions) and without_words(actions) == [ev.Exit("walltime")]
+
+
+# -- results that can't be written ------------------------------------------------------------
+
+
+def test_nothing_is_claimed_while_a_result_waits_to_be_written() -> None:
+    new = busy(2)
+    said = new.handle(ev.ResultWaits(0, "No space left on device"), 1.0)
+    assert "No space left" in words(said)
+    actions = new.handle(ended(1), 2.0)
+    assert actions == [ev.Commit(task(1), "done", ended(1).report)], "neither a claim nor 'well again'"
+    assert new.handle(ev.Tick(), 1000.0) == []
+    actions = new.handle(ended(0), 1001.0)
+    assert "well again" in words(actions)
+    assert without_words(actions) == [ev.Commit(task(0), "done", ended(0).report), ev.Claim(0), ev.Claim(1)]

@@ -6,10 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,67 +15,9 @@ import pytest
 
 from runforrest import TaskList, defer, errors
 from runforrest.folder import layout
-from runforrest.folder.fsio import FileOps
-from runforrest.folder.settings import open_list
-from runforrest.folder.transitions import TaskFolder
 from tests.helpers import wait_for
+from tests.runner.support import a_runner, all_gone, counts, lines, tree
 from tests.tasks import hang, log_and_sleep, needs
-
-RUNNER = """
-import sys
-from runforrest.folder.fsio import FileOps
-from runforrest.folder.settings import open_list
-from runforrest.folder.transitions import TaskFolder
-from runforrest.model.limits import Limits
-from runforrest.runner import Options, Runner
-from runforrest.runner.signals import forwarded
-directory, slots, isolation, grace = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-fs = FileOps(directory)
-runner = Runner(TaskFolder(fs, open_list(fs, False)), Options(slots, Limits(grace=grace), isolation),
-                say=lambda text: print(text, flush=True))
-print("runner", runner.name, flush=True)
-with forwarded(runner):
-    print("left:", runner.run(), flush=True)
-"""
-
-
-@contextmanager
-def a_runner(directory: Path, slots: int = 2, isolation: str = "process", grace: float = 5.0
-             ) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-c", RUNNER, str(directory), str(slots), isolation, str(grace)],
-                               stdout=subprocess.PIPE, text=True, start_new_session=True,
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
-
-
-def folder_of(directory: Path) -> TaskFolder:
-    fs = FileOps(directory)
-    return TaskFolder(fs, open_list(fs))
-
-
-def counts(directory: Path) -> dict[str, int]:
-    folder = folder_of(directory)
-    found = {state: folder.count(state) for state in ("todo", "done", "fail")}
-    return {**found, "doing": sum(map(len, folder.claims().values()))}
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
-
-
-def all_gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
-
-
-def lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
 
 
 @pytest.mark.parametrize("isolation", ["process", "reuse"])

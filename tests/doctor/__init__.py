@@ -1,0 +1,1 @@
+"""`runforrest doctor`."""

@@ -1,0 +1,62 @@
+# What the parts share.  DIR is the first argument of each; its processes keep their pids in files there.
+set -u
+D=$(realpath -m "${1:?DIR}"); shift
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+running() { case "$(sed 's/.*) //' /proc/$1/stat 2>/dev/null)" in ''|[ZX]*) return 1;; esac; }   # a zombie is not
+alive() { [ -s "$1" ] && running "$(cat "$1")"; }                                                # by pid file
+await_gone() { local i; for i in $(seq 100); do running $1 || return 0; sleep 0.05; done; return 1; }
+
+# A network of the part's own.  A process holds it, so that nothing is left of it when that process is gone.
+net_up() {
+    setsid unshare --net sleep infinity </dev/null >/dev/null 2>&1 &
+    echo $! >$D/net.pid
+    local i; for i in $(seq 100); do [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ] && break; sleep 0.02; done
+    in_net ip link set lo up
+}
+in_net() { nsenter --target $(cat $D/net.pid) --net "$@"; }
+net_down() {
+    alive $D/net.pid || return 0
+    local p mine=$(cat $D/net.pid); local net=$(readlink /proc/$mine/ns/net)
+    for p in /proc/[0-9]*; do
+        [ "$(readlink $p/ns/net 2>/dev/null)" = "$net" ] && kill -9 ${p#/proc/} && await_gone ${p#/proc/}
+    done
+    rm -f $D/net.pid
+}
+
+# An sshd of the part's own takes this key and no other, and nothing is written to anybody's ~/.ssh.
+ssh_key() { [ -e $D/id ] || ssh-keygen -q -t ed25519 -N '' -f $D/id; }
+sshd_config() { # PORT ADDRESS PIDFILE
+    [ -e $D/hostkey ] || ssh-keygen -q -t ed25519 -N '' -f $D/hostkey
+    cat <<C
+Port $1
+ListenAddress $2
+HostKey $D/hostkey
+AuthorizedKeysFile $D/id.pub
+PidFile $3
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 100
+MaxSessions 100
+Subsystem sftp internal-sftp
+C
+}
+ssh_config() { # the lines on each host come from standard input
+    cat
+    cat <<C
+Host *
+  IdentityFile $D/id
+  IdentitiesOnly yes
+  UserKnownHostsFile $D/known_hosts
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  HostKeyAlias parts
+  BatchMode yes
+  LogLevel ERROR
+  ServerAliveInterval 2
+  ServerAliveCountMax 5
+C
+    echo "parts $(cut -d' ' -f1,2 $D/hostkey.pub)" >$D/known_hosts
+}

@@ -1,0 +1,1 @@
+"""One test per attack of docs/security.md, each planted for real."""
