@@ -270,7 +270,7 @@ class TaskList:
 
     def _mark_scheduling(self) -> None:
         self._fs.unlink(layout.SCHEDULING)
-        self._fs.create(layout.SCHEDULING, [json.dumps(identity.identity()).encode()])
+        self._fs.create(layout.SCHEDULING, [json.dumps(identity.identity(local=self._folder.local)).encode()])
         atexit.register(_scheduled_all, self._fs, os.getpid())
 
     def _was_interrupted(self) -> bool:

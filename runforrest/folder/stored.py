@@ -190,11 +190,6 @@ def side_ending(fs: FileOps, name: Name) -> tuple[Record | None, bytes | None]:
         os.close(fd)
 
 
-def side_payload(fs: FileOps, name: Name) -> bytes | None:
-    """The payload of `side_ending`."""
-    return side_ending(fs, name)[1]
-
-
 def _merged(first: list[Record], second: list[Record]) -> list[Record]:
     known = {a.get("attempt") for a in first}
     both = first + [a for a in second if a.get("attempt") not in known]

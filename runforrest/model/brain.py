@@ -53,6 +53,7 @@ class Brain:
         self._fault = 0.0                  # the current pause after a fault; 0: all is well
         self._trouble: dict[str, int] = {} # faults by task
         self._results_wait: set[int] = set()   # slots whose result can't be written at present
+        self._is_cut_off = False           # until the next heartbeat tells whether others have taken over
         self._holding = self._paused = False   # by the consumer of results; by a person
         self._cancelled: frozenset[str] = frozenset()
         self._others = False
@@ -64,7 +65,8 @@ class Brain:
             ev.Vanished: self._vanished, ev.SlotFault: self._slot_fault, ev.GuardDied: self._guard_died,
             ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work,
             ev.Settled: self._settled, ev.Interrupt: self._interrupt, ev.Terminate: self._terminate,
-            ev.Fenced: self._fenced, ev.Hold: self._hold, ev.Asked: self._asked, ev.ResultWaits: self._result_waits}
+            ev.Fenced: self._fenced, ev.CutOff: self._cut_off, ev.Reached: self._reached,
+            ev.Hold: self._hold, ev.Asked: self._asked, ev.ResultWaits: self._result_waits}
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """What to do about this event, in this order."""
@@ -105,7 +107,7 @@ class Brain:
         return [ev.Claim(number) for number in idle]
 
     def _may_claim(self) -> bool:
-        return self.mode == RUNNING and not (self._holding or self._paused or self._results_wait)
+        return self.mode == RUNNING and not (self._holding or self._paused or self._results_wait or self._is_cut_off)
 
     def _claimed(self, event: ev.Claimed, now: float) -> list[ev.Action]:
         slot = self.slots[event.slot]
@@ -322,9 +324,22 @@ class Brain:
         return [ev.Say(f"{event.problem}: this runner stops, publishes nothing more and ends its tasks"),
                 *self._stop_all("fenced", 0.0)]
 
+    def _cut_off(self, event: ev.CutOff, now: float) -> list[ev.Action]:
+        """Its tasks end, and go back when that is possible; whether this runner goes on, the next heartbeat tells."""
+        if self._is_cut_off or self.mode == FENCED:
+            return []
+        self._is_cut_off = True
+        return [ev.Say(f"{event.problem}: its tasks are ended, as others may take them")]
+
+    def _reached(self, event: ev.Reached, now: float) -> list[ev.Action]:
+        if not self._is_cut_off:
+            return []
+        self._is_cut_off, self._look_at, self._exhausted = False, now, False
+        return [ev.Say("the folder can be reached again, and nobody has taken over: going on")]
+
     def _leave_if_done(self) -> list[ev.Action]:
         active = any(slot.state in ("busy", "stopping", "claiming") or slot.name for slot in self.slots)
-        if active or self.held or self.publishing:
+        if active or self.held or self.publishing or (self._is_cut_off and self.mode in (RUNNING, DRAINING)):
             return []
         if self.mode == RUNNING:
             ready = any(slot.state == "idle" for slot in self.slots)

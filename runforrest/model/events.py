@@ -160,6 +160,17 @@ class Fenced(Event):
 
 
 @dataclass(slots=True)
+class CutOff(Event):
+    """The folder could not be reached for so long that others may take over: the tasks here were told to end."""
+    problem: str
+
+
+@dataclass(slots=True)
+class Reached(Event):
+    """A heartbeat succeeded after that: nobody has taken over."""
+
+
+@dataclass(slots=True)
 class Hold(Event):
     """The consumer of results can't keep up (True), or can again (False)."""
     on: bool

@@ -46,7 +46,7 @@ class Guard:
     """
 
     def __init__(self, config: Config, slot: int, orders: int, reports: int, work: int, alive: int) -> None:
-        self.config = config
+        self.config, self.server = config, os.getppid()
         self.reports, self.work = reports, work
         self.fs = FileOps(config.root, trust=config.trust)
         self.output = Output(self.fs, config.runner, slot)
@@ -72,6 +72,8 @@ class Guard:
                         if word == b"run":
                             self._fresh_child(path.decode())
         except RunnerGone:
+            if os.getppid() == self.server:
+                system.send(self.server, signal.SIGCONT)    # if it is stopped, it must end all the same
             system.kill_tree()
             sweep()
 

@@ -27,7 +27,10 @@ class Output:
 
     def open(self) -> None:
         """Make standard output and error of this process, and of its children, go there."""
-        fd = self.fs.open_output(self.name)
+        try:
+            fd = self.fs.open_output(self.name)
+        except FileNotFoundError:       # tidied away: this runner was given up, and its next heartbeat tells it
+            fd = os.open(os.devnull, os.O_RDWR)
         info = os.fstat(fd)
         self._inode = (info.st_dev, info.st_ino)
         os.dup2(fd, 1)
@@ -37,7 +40,10 @@ class Output:
 
     def size(self) -> int:
         """Bytes written since the file was emptied."""
-        return self._stat().st_size
+        try:
+            return self._stat().st_size
+        except FileNotFoundError:       # as above
+            return 0
 
     def collect(self) -> dict[str, object]:
         """What the record says of the output: the text or its end, and how much there was."""

@@ -60,6 +60,8 @@ class Server:
             self._fork_guard(slot)
         gone = self._watch(reader)
         os.close(self._life)                            # tells the guards
+        for guard in self.guards:
+            system.send(guard, signal.SIGCONT)          # one that is stopped would not hear it
         while self.guards:                              # they end their tasks first
             self._reap(refork=False)
             if self.guards:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import events as ev
 
 TOGETHER = 3                       # results from which on the whole filesystem is forced, if it is a local one
+LINGER_SECONDS = 0.005              # for more to come together, while they come quickly
 
 
 class Forcer(threading.Thread):
@@ -24,6 +26,7 @@ class Forcer(threading.Thread):
         self.folder, self.runner, self.local, self.tell = folder, runner, local, tell
         self._queue: queue.SimpleQueue[ev.Commit | None] = queue.SimpleQueue()
         self._failed: set[str] = set()
+        self._quickly = False
 
     def add(self, commit: ev.Commit) -> None:
         self._queue.put(commit)
@@ -39,7 +42,10 @@ class Forcer(threading.Thread):
             commit = self._queue.get()
             if commit is None:
                 return []
+            if not batch and self._quickly:
+                time.sleep(LINGER_SECONDS)
             batch.append(commit)
+        self._quickly = len(batch) > 1
         return batch
 
     def _force(self, batch: list[ev.Commit]) -> list[str]:

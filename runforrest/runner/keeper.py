@@ -65,7 +65,10 @@ class Keeper(threading.Thread):
                     self._beaten.set()
                     self._look_for_room()
                 self.look_at_requests()
-            except OSError as error:        # for how long this may go on is the watchdog's to say
+            except OSError as error:        # however long; that the tasks end in time is the watchdog's business
+                if isinstance(error, FileNotFoundError) and time.monotonic() - self.last_beat > self.patience:
+                    self.tell(ev.Fenced("its heartbeat was removed"))
+                    return
                 self.tell(ev.FolderFault(f"{error.strerror or error} at a heartbeat"))
                 self._leaving.wait(self._beat / 4)
 
@@ -91,6 +94,8 @@ class Keeper(threading.Thread):
             self.tell(ev.Fenced(FOLDER_GONE if gone else "others have declared this runner lost, "
                                 "and have its tasks"))
             return False
+        if time.monotonic() - last > self.patience:
+            self.tell(ev.Reached())
         if time.monotonic() - begun > self._beat or begun - last > 2 * self._beat:
             self._hung = True
         self.last_beat = begun

@@ -316,7 +316,7 @@ class Runner:
         """No heartbeat for too long: end the tasks now, whatever the loop and the keeper are waiting for."""
         for slot in range(self.options.nprocesses):
             self.pool.release(slot, 0.0)
-        self.tell(ev.Fenced(f"the folder could not be reached for {self.keeper.patience:g} s"))
+        self.tell(ev.CutOff(f"the folder could not be reached for {self.keeper.patience:g} s"))
 
     def _record(self, action: ev.Record) -> None:
         """Write down how an attempt ended that no guard is there for.

@@ -10,9 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 
+AGAIN = 20                         # barks in the time of one patience
+
 
 class Watchdog(threading.Thread):
-    """Calls ``bark`` once, if ``last_beat`` (seconds on the monotonic clock) stays behind by more than ``patience``."""
+    """Calls ``bark``, again and again, while ``last_beat`` (seconds on the monotonic clock) is more than ``patience``
+    behind: a guard that waits for the file server as well starts its task afterwards, and must be told once more.
+    """
 
     def __init__(self, name: str, last_beat: Callable[[], float], patience: float, bark: Callable[[], None]) -> None:
         super().__init__(name=f"runforrest-watchdog-{name}", daemon=True)
@@ -20,10 +24,12 @@ class Watchdog(threading.Thread):
         self._leaving = threading.Event()
 
     def run(self) -> None:
-        while (left := self.last_beat() + self.patience - time.monotonic()) > 0:
-            if self._leaving.wait(left):
-                return
-        self.bark()
+        while not self._leaving.wait(max(self.patience / AGAIN, self._left())):
+            if self._left() <= 0:
+                self.bark()
+
+    def _left(self) -> float:
+        return self.last_beat() + self.patience - time.monotonic()
 
     def close(self) -> None:
         self._leaving.set()

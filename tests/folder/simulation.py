@@ -52,7 +52,7 @@ from runforrest.folder import attempts, frames, journal, layout, leases, setting
 from runforrest.folder.fsio import NOFOLLOW, FileOps
 from runforrest.folder.leases import Membership
 from runforrest.folder.settings import Settings
-from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask, side_payload
+from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask, side_ending
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.limits import CRASH_LIMIT, Limits
@@ -438,7 +438,7 @@ def check_result(fs: FileOps, state: str, name: Name) -> None:
     given_up = state == layout.FAIL and name.lost >= CRASH_LIMIT
     if (record["outcome"] == outcomes.RETURNED) != (state == layout.DONE) and not given_up:
         raise Violation(f"P2: {path} {record['outcome']}")
-    if (side_payload(fs, name) if payload is None else payload) != result_of(name):
+    if (side_ending(fs, name)[1] if payload is None else payload) != result_of(name):
         raise Violation(f"P2: the result in {path} is damaged")
 
 

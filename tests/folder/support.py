@@ -13,7 +13,7 @@ from runforrest.folder import attempts, layout, settings
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import Membership
 from runforrest.folder.settings import Settings
-from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask, side_payload
+from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask, side_ending
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
 
@@ -146,4 +146,4 @@ def payload_of(fs: FileOps, path: str, name: Name) -> bytes | None:
         found = StoredTask.read(fd, name).payload(fd)
     finally:
         os.close(fd)
-    return side_payload(fs, name) if found is None else found
+    return side_ending(fs, name)[1] if found is None else found

@@ -144,3 +144,19 @@ def test_what_the_filesystem_is_taken_for(part: Part, machines: list[Namespace])
         made = machine.shared / f"made-by-{machine.name}"
         kind, local, beat, lease = json.loads(machine.python(FACTS, str(made)).output())
         assert kind.startswith("fuse.") and not local and (beat, lease) == (15.0, 8)
+
+
+def test_a_server_that_hangs_for_longer_than_the_lease(part: Part, machines: list[Namespace], shared: SharedList,
+                                                       tried: Tried) -> None:
+    """The runner ends its tasks, as others may take them; nobody does, so it goes on."""
+    shared.schedule(work.tick, LONG, times=SLOTS).schedule(work.tick, 0.01, times=10).put()
+    job = machines[0].runner(shared.path, SLOTS)
+    shared.await_begun("east", SLOTS)
+    part("stall")
+    time.sleep(BEAT * LEASE + 2)
+    part("resume")
+    assert job.wait() == 0, job.said()
+    assert "nobody has taken over: going on" in job.said()
+    result = check_finished(shared, machines[1])
+    assert not result.taken_over and result.repeated == SLOTS
+    tried("runners that ended their tasks while their server hung, and went on", 1)

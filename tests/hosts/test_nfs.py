@@ -60,7 +60,7 @@ def assert_fenced(jobs: list[Job], host: Host) -> None:
     assert_all_end(jobs, FENCED)
     for job in jobs:
         assert "this runner stops, publishes nothing more and ends its tasks" in job.said()
-        assert "Traceback" not in job.said()
+        assert "Traceback" not in job.said(), job.said()
     left = host.ssh("ps -eo pid,args | grep '[r]unforrest' || true")
     assert left == "", left
 

@@ -631,3 +631,26 @@ def test_nothing_is_claimed_while_a_result_waits_to_be_written() -> None:
     actions = new.handle(ended(0), 1001.0)
     assert "well again" in words(actions)
     assert without_words(actions) == [ev.Commit(task(0), "done", ended(0).report), ev.Claim(0), ev.Claim(1)]
+
+
+# -- cut off -----------------------------------------------------------------------------------
+
+
+def test_a_runner_that_was_cut_off_goes_on_if_nobody_has_taken_over() -> None:
+    new = busy(2)
+    assert "its tasks are ended" in words(new.handle(ev.CutOff("no answer for 9 s"), 1.0))
+    assert new.handle(ev.CutOff("no answer for 9 s"), 2.0) == [], "said once"
+    assert new.handle(ev.Released(0, task(0)), 2.0) == [ev.Release(task(0))], "put back, and nothing claimed"
+    assert new.handle(ev.Released(1, task(1)), 2.0) == [ev.Release(task(1))], "nor does it leave"
+    assert new.wait(3.0) is None
+    actions = new.handle(ev.Reached(), 4.0)
+    assert "going on" in words(actions) and without_words(actions) == [ev.Claim(0), ev.Claim(1)]
+
+
+def test_a_runner_that_was_cut_off_and_given_up_leaves() -> None:
+    new = busy()
+    new.handle(ev.CutOff("no answer for 9 s"), 1.0)
+    actions = new.handle(ev.Fenced("others have it"), 2.0)
+    assert without_words(actions) == [ev.Stop(0, 0.0)]
+    assert new.handle(ev.Released(0, task(0)), 3.0) == [ev.Exit("fenced")]
+    assert new.handle(ev.Reached(), 4.0) == []

@@ -195,12 +195,7 @@ def check(tasks: TaskList, root: Path, log: Path, chaos: Chaos) -> None:
         chaos.tried(f"chaos: {what}", number)
 
 
-@pytest.mark.parametrize("kind", [
-    "child",
-    pytest.param("guard", marks=pytest.mark.xfail(
-        strict=True, reason="the fork server waits for ever for a guard that is stopped")),
-    pytest.param("fork server", marks=pytest.mark.xfail(
-        strict=True, reason="nothing ends a fork server that is stopped when its runner dies"))])
+@pytest.mark.parametrize("kind", ["child", "guard", "fork server"])
 def test_what_is_frozen_when_its_runner_dies(tasklist_dir: Path, tried: Tried, kind: str) -> None:
     """Nobody thaws it: it must end all the same, with everything else."""
     tasks = TaskList(tasklist_dir)
