@@ -116,6 +116,8 @@ class Run:
         if work.reason in ("stopped", "walltime"):
             why = "this runner was asked to stop" if work.reason == "stopped" else "the time of this runner is over"
             left = self._folder.count(layout.TODO)
+            if not left:
+                return
             raise Stopped(f"{why}, and its list is not done: {left} task{'s' * (left != 1)} in "
                           f"{self._folder.fs.path(layout.TODO)}; run() again goes on", reason=work.reason)
         if work.reason == "fenced":

@@ -32,9 +32,14 @@ def retry(directory: str, tasks: tuple[str, ...], everything: bool, outcome: str
         raise InvalidArgument("nothing to retry: name tasks, or say --all, or --outcome raised")
     if tasks and (everything or outcome):
         raise InvalidArgument("either name tasks, or say --all or --outcome, not both")
+    from runforrest.folder import requests
     folder = open_folder(directory)
     names = _named(folder, tasks) if tasks else _failed(folder, outcome or "")
-    moved = [name.id for name in names if folder.requeue(name, "fail")]
+    moved = []
+    for name in names:
+        requests.withdraw(folder.fs, requests.CANCEL, name.id)      # one that nobody has met
+        if folder.requeue(name, "fail"):
+            moved.append(name.id)
     if as_json:
         put_json({"count": len(moved), "requeued": moved})
     else:

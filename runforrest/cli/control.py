@@ -82,6 +82,8 @@ def stop(directory: str, runner: str | None, now: bool, seconds: float, as_json:
         requests.ask(folder.fs, requests.STOP_NOW if now else requests.STOP, name)
     left = _wait(seconds, lambda: [name for name in watcher.alive() if name in chosen])
     gone = [name for name in chosen if name not in left]
+    for name in gone:
+        requests.forget_runner(folder.fs, name)
     text = f"{texts.count(len(gone), 'runner')} left" if chosen else "no runner is at work there"
     if left:
         text += f"; still there, and asked: {', '.join(left)}"

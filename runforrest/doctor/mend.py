@@ -47,7 +47,8 @@ class Mender:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.membership.leave()
-        journal.tidy(self.fs)
+        if not self.membership.peers():
+            journal.tidy(self.fs)
 
     def mend(self, finding: Finding) -> str:
         """Do it; returns '' if it was done, else why not."""

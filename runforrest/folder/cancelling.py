@@ -14,6 +14,8 @@ from runforrest.folder.transitions import TaskFolder
 from runforrest.model import outcomes
 from runforrest.model.names import Name
 
+BEAT_EVERY = 50                    # tasks that are cancelled between two heartbeats
+
 
 class Canceller:
     """Ends the tasks with these ids: `look` until nothing is left.
@@ -48,7 +50,9 @@ class Canceller:
         history = journal.Journal(self.folder.fs, membership.runner)
         membership.register()
         try:
-            for name in names:
+            for number, name in enumerate(names, 1):
+                if number % BEAT_EVERY == 0 and not membership.beat():
+                    return                      # declared dead; the next look goes on
                 mine = self.folder.claim(name, membership.runner)
                 if mine is None:                # a runner was quicker: it will be asked
                     continue
@@ -71,6 +75,7 @@ class Canceller:
         self._settle(name.id, self.cancelled if result.get("outcome") == outcomes.CANCELLED else self.ended)
 
     def _settle(self, id: str, where: list[str]) -> None:
-        self.left.remove(id)
-        where.append(id)
+        if id in self.left:                     # else it was there twice
+            self.left.remove(id)
+            where.append(id)
         requests.withdraw(self.folder.fs, requests.CANCEL, id)

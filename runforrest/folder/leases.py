@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any
 
-from runforrest.folder import frames, identity, layout, settings
+from runforrest.folder import frames, identity, layout, requests, settings
 from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, force_attempt, new_tag
 from runforrest.folder.journal import merge_journal
 from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
@@ -233,7 +233,9 @@ class Membership:
             return False
         if not self.folder.settings.force_results and self._lost_its_power(runner):
             self._take_back_unwritten(runner)
+        self.folder.force_published(layout.DONE, layout.FAIL)
         self._clear(runner)
+        requests.forget_runner(self.fs, runner)
         self.fs.unlink(f"{layout.HB}/{runner}@{DEAD}")
         return True
 
@@ -246,8 +248,16 @@ class Membership:
         """Tasks whose move survived a power cut, and whose result, which nobody had forced, did not."""
         for state in (layout.DONE, layout.FAIL):
             for name in self.folder.names(state):
-                if name.tries and not self._intact(f"{state}/{name}", name):
+                path = f"{state}/{name}"
+                if name.tries and not self._intact(path, name) and not self._was_given_up(path, name):
                     self._take_back(runner, state, name)
+
+    def _was_given_up(self, path: str, name: Name) -> bool:
+        """Whether it is known how its last try ended: it was lost, and that is what is on record beside it."""
+        try:
+            return (StoredTask.open(self.fs, path, name).result() or {}).get("outcome") == outcomes.LOST
+        except OSError:
+            return False
 
     def _take_back(self, runner: str, home: str, name: Name) -> None:
         try:

@@ -53,9 +53,10 @@ class Brain:
         self._fault = 0.0                  # the current pause after a fault; 0: all is well
         self._trouble: dict[str, int] = {} # faults by task
         self._results_wait: set[int] = set()   # slots whose result can't be written at present
+        self._full = False                 # the filesystem
         self._is_cut_off = False           # until the next heartbeat tells whether others have taken over
         self._holding = self._paused = False   # by the consumer of results; by a person
-        self._cancelled: frozenset[str] = frozenset()
+        self.cancelled: frozenset[str] = frozenset()
         self._others = False
         self._too_long = 0
         self._exhausted = False            # the last look found nothing, and nothing has happened since
@@ -66,7 +67,7 @@ class Brain:
             ev.FolderFault: self._folder_fault, ev.Unmoved: self._unmoved, ev.MoreWork: self._more_work,
             ev.Settled: self._settled, ev.Interrupt: self._interrupt, ev.Terminate: self._terminate,
             ev.Fenced: self._fenced, ev.CutOff: self._cut_off, ev.Reached: self._reached,
-            ev.Hold: self._hold, ev.Asked: self._asked, ev.ResultWaits: self._result_waits}
+            ev.Room: self._room, ev.Hold: self._hold, ev.Asked: self._asked, ev.ResultWaits: self._result_waits}
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Action]:
         """What to do about this event, in this order."""
@@ -107,7 +108,8 @@ class Brain:
         return [ev.Claim(number) for number in idle]
 
     def _may_claim(self) -> bool:
-        return self.mode == RUNNING and not (self._holding or self._paused or self._results_wait or self._is_cut_off)
+        return self.mode == RUNNING and not (self._holding or self._paused or self._results_wait or self._full
+                                             or self._is_cut_off)
 
     def _claimed(self, event: ev.Claimed, now: float) -> list[ev.Action]:
         slot = self.slots[event.slot]
@@ -116,7 +118,7 @@ class Brain:
             slot.state = "idle"
             return [] if self.mode == FENCED else [ev.Release(event.name)]
         slot.state, slot.name = "busy", event.name
-        if event.name.id in self._cancelled:
+        if event.name.id in self.cancelled:
             return [ev.Record(event.slot, event.name, outcomes.CANCELLED, "cancelled before it was started")]
         return [ev.Start(event.slot, event.name)]
 
@@ -153,7 +155,7 @@ class Brain:
             return [*said, ev.Commit(event.name, "fail", event.report)]
         again = ev.Release(event.name, event.report)
         delay = Limits.from_json(event.report.get("limits")).delay(max(1, event.failures), self.jitter())
-        if self.mode != RUNNING or not delay or event.name.id in self._cancelled:
+        if self.mode != RUNNING or not delay or event.name.id in self.cancelled:
             return [*said, again]
         self._hold_back(again, now + delay)
         return said
@@ -165,16 +167,20 @@ class Brain:
     def _moves_due(self, now: float) -> list[ev.Action]:
         """Back-offs that are over, and moves that failed and are tried again; all at once when leaving."""
         actions: list[ev.Action] = []
-        while self.held and (self.held[0][0] <= now or self.mode != RUNNING):
+        while self.held and (self.held[0][0] <= now or self.mode not in (RUNNING, DRAINING)):
             actions.append(heapq.heappop(self.held)[2])
             self._look_at, self._exhausted = min(self._look_at, now), False
+        if self.mode == DRAINING and self.held:         # no next attempt here; but results are published when they can
+            actions += [move for _, _, move in self.held if isinstance(move, ev.Release)]
+            self.held = [each for each in self.held if isinstance(each[2], ev.Commit)]
+            heapq.heapify(self.held)
         return actions
 
     def _unmoved(self, event: ev.Unmoved, now: float) -> list[ev.Action]:
         """A task could not be moved: its result is safe in its file, so it can wait, for the next runner too."""
         said = self._folder_fault(ev.FolderFault(event.problem), now)
-        if self.mode == RUNNING:
-            self._hold_back(event.move, self._look_at)
+        if self.mode == RUNNING or (self.mode == DRAINING and isinstance(event.move, ev.Commit)):
+            self._hold_back(event.move, max(self._look_at, now + FAULT_LEAST))
             return said
         return [ev.Say(f"{event.move.name} stays in doing/ for the next runner: {event.problem}")]
 
@@ -230,10 +236,17 @@ class Brain:
 
     def _well(self) -> list[ev.Action]:
         """The folder answers as it should."""
-        if not self._fault or self._results_wait:
+        if not self._fault or self._results_wait or self._full:
             return []
         self._fault = 0.0
         return [ev.Say("the folder is well again")]
+
+    def _room(self, event: ev.Room, now: float) -> list[ev.Action]:
+        self._full = not event.free
+        if self._full:
+            return self._folder_fault(ev.FolderFault(f"no space left for {event.where}"), now)
+        self._look_at = min(self._look_at, now)
+        return self._well()
 
     def _more_work(self, event: ev.MoreWork, now: float) -> list[ev.Action]:
         self._exhausted = False
@@ -256,13 +269,13 @@ class Brain:
     def _asked(self, event: ev.Asked, now: float) -> list[ev.Action]:
         actions = self._pause(event.pause, now)
         for number, slot in enumerate(self.slots):
-            if slot.state == "busy" and slot.name and slot.name.id in event.cancel - self._cancelled:
-                actions.append(ev.Cancel(number))
+            if slot.state == "busy" and slot.name and slot.name.id in event.cancel - self.cancelled:
+                actions.append(ev.Cancel(number, slot.name))
         if event.cancel:                           # what waits for its next attempt: the next claim ends it
             actions += [move for _, _, move in self.held if move.name.id in event.cancel]
             self.held = [each for each in self.held if each[2].name.id not in event.cancel]
             heapq.heapify(self.held)
-        self._cancelled = event.cancel
+        self.cancelled = event.cancel
         if event.stop_now:
             actions += self._stop_all("stopped", self.grace)
         elif event.stop:
@@ -303,7 +316,7 @@ class Brain:
         return self._stop_all(event.reason, self.grace)
 
     def _stop_all(self, reason: str, grace: float) -> list[ev.Action]:
-        if self.mode != FENCED:
+        if self.mode in (RUNNING, DRAINING):
             self.mode, self.reason = RELEASING, reason
         actions: list[ev.Action] = []
         running = sum(slot.state == "busy" for slot in self.slots)

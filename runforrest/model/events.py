@@ -160,6 +160,19 @@ class Fenced(Event):
 
 
 @dataclass(slots=True)
+class Room(Event):
+    """The filesystem is full (False), or is not any more (True)."""
+    free: bool
+    where: str
+
+
+@dataclass(slots=True)
+class Broken(Event):
+    """A thread of this runner has ended by an exception that nobody expected.  The loop's own: it raises it."""
+    error: Exception
+
+
+@dataclass(slots=True)
 class CutOff(Event):
     """The folder could not be reached for so long that others may take over: the tasks here were told to end."""
     problem: str
@@ -230,8 +243,9 @@ class Stop(Action):
 
 @dataclass(slots=True)
 class Cancel(Action):
-    """Have the slot end its task, which then fails as cancelled."""
+    """Have the slot end this task, which then fails as cancelled."""
     slot: int
+    name: Name
 
 
 @dataclass(slots=True)

@@ -67,7 +67,7 @@ class Limits:
                     continue
                 try:
                     setattr(limits, field, getattr(cls(**{field: found[field]}), field))
-                except (InvalidArgument, TypeError):
+                except (InvalidArgument, TypeError, OverflowError):
                     continue
         return limits
 

@@ -100,7 +100,8 @@ class Guard:
         child = os.fork()
         if child == 0:
             self._in_fresh_child(guard, claimed)
-        self._settle(path, name, begun, supervise(child, self.page, self.waiter, partial(self._result_waits, path)))
+        self._settle(path, name, begun, supervise(
+            child, self.page, self.waiter, path.encode, partial(self._result_waits, path)))
 
     def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
         try:
@@ -131,11 +132,24 @@ class Guard:
             finally:
                 os._exit(1)
         begun = time.monotonic()
-        ended = supervise(child, self.page, self.waiter,
+        ended = supervise(child, self.page, self.waiter, self.page.current,
                           lambda code: self._result_waits(self.page.current().decode(), code))
         if self.page.state != pages.IDLE:
             path = self.page.current().decode()
             self._settle(path, _name_of(path), begun, ended)
+        elif ended.reason == RELEASED:
+            self._give_back_work()
+
+    def _give_back_work(self) -> None:
+        """The child was ended before it could begin what it was given: the runner knows what that was."""
+        os.set_blocking(self.work, False)
+        try:
+            os.read(self.work, 65536)
+        except BlockingIOError:
+            pass
+        finally:
+            os.set_blocking(self.work, True)
+        self.report(report_line({"emptied": True}))
 
     def _settle(self, path: str, name: Name, begun: float, ended: Ended) -> None:
         """Report the child's own word, or write the record that it could not write any more."""

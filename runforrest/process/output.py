@@ -28,8 +28,8 @@ class Output:
     def open(self) -> None:
         """Make standard output and error of this process, and of its children, go there."""
         try:
-            fd = self.fs.open_output(self.name)
-        except FileNotFoundError:       # tidied away: this runner was given up, and its next heartbeat tells it
+            fd = self._open_file()
+        except FileNotFoundError:       # the list itself is gone
             fd = os.open(os.devnull, os.O_RDWR)
         info = os.fstat(fd)
         self._inode = (info.st_dev, info.st_ino)
@@ -38,11 +38,22 @@ class Output:
         if fd > 2:
             os.close(fd)
 
+    def _open_file(self) -> int:
+        try:
+            return self.fs.open_output(self.name)
+        except FileNotFoundError:       # tidied away, as this runner was just coming, or was given up
+            for folder in (layout.INTERNAL, layout.TMP):
+                try:
+                    self.fs.mkdir(folder)
+                except FileExistsError:
+                    pass
+            return self.fs.open_output(self.name)
+
     def size(self) -> int:
         """Bytes written since the file was emptied."""
         try:
             return self._stat().st_size
-        except FileNotFoundError:       # as above
+        except FileNotFoundError:       # tidied away
             return 0
 
     def collect(self) -> dict[str, object]:
@@ -50,7 +61,10 @@ class Output:
         size = self.size()
         if not size:
             return {}
-        fd = self.fs.open_read(self.name)
+        try:
+            fd = self.fs.open_read(self.name)
+        except FileNotFoundError:
+            return {}
         try:
             length = size if size <= KEEP else TAIL
             text = os.pread(fd, length, size - length).decode(errors="backslashreplace")
@@ -76,7 +90,10 @@ class Output:
         if kept:
             self.open()
         else:
-            self.fs.empty(self.name)
+            try:
+                self.fs.empty(self.name)
+            except OSError:
+                pass                    # the next task's output comes behind this one's
         return kept
 
     def log_name(self, name: Name, state: str) -> str:

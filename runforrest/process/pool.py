@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from runforrest.errors import ProcessError
@@ -57,6 +58,7 @@ class Pool:
         self._work: list[int] = []
         self._rests: dict[int, bytes] = {}
         self._slot_of: dict[int, int] = {}
+        self._lock = threading.Lock()
 
     def start(self) -> int:
         """Start the fork server; returns its pid.  Raises ProcessError if it does not come up."""
@@ -100,22 +102,24 @@ class Pool:
 
     def run(self, slot: int, path: str) -> None:
         """Have this slot run the claimed task in this file."""
-        self._send((self._work if self.config.isolation == "reuse" else self._orders)[slot],
-                   f"run {path}")
+        self._send(self._work if self.config.isolation == "reuse" else self._orders, slot, f"run {path}")
 
     def release(self, slot: int, grace: float) -> None:
         """Have this slot end its task, which goes back uncounted."""
-        self._send(self._orders[slot], f"release {grace}")
+        self._send(self._orders, slot, f"release {grace}")
 
-    def cancel(self, slot: int) -> None:
-        """Have this slot end its task, which has been cancelled."""
-        self._send(self._orders[slot], "cancel")
+    def cancel(self, slot: int, path: str) -> None:
+        """Have this slot end the task in this file, if it still runs it: it has been cancelled."""
+        self._send(self._orders, slot, f"cancel {path}")
 
-    def _send(self, fd: int, order: str) -> None:
-        try:
-            os.write(fd, order.encode() + b"\n")
-        except BrokenPipeError:
-            pass                            # the server is gone: poll will tell
+    def _send(self, pipes: list[int], slot: int, order: str) -> None:
+        """Also called by the watchdog's thread, while the loop may be closing the pipes."""
+        with self._lock:
+            try:
+                if self._slot_of:
+                    os.write(pipes[slot], order.encode() + b"\n")
+            except BrokenPipeError:
+                pass                        # the server is gone: poll will tell
 
     # -- reports -------------------------------------------------------------------------
 
@@ -142,16 +146,17 @@ class Pool:
 
     def close(self) -> None:
         """End guards and server; whatever still runs is killed.  Closing twice is fine."""
-        if not self._slot_of:
-            return
-        for fd in (*self._orders, *self._work, self._control):
-            os.close(fd)
+        with self._lock:
+            if not self._slot_of:
+                return
+            reports, self._slot_of = list(self._slot_of), {}
+            for fd in (*self._orders, *self._work, self._control):
+                os.close(fd)
         if self.server is not None:
             try:
                 self.server.wait(CLOSE_SECONDS)
             except subprocess.TimeoutExpired:
                 self.server.kill()
                 self.server.wait()
-        for fd in self._slot_of:
+        for fd in reports:
             os.close(fd)
-        self._slot_of = {}

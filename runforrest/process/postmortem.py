@@ -66,7 +66,8 @@ class PostMortem:
             except OSError as error:
                 if error.errno not in attempts.WAITED_OUT:
                     return fault(name, path, error)
-                self.waiter.wait(RETRY_SECONDS)
+                if any(order.startswith(b"release") for order in self.waiter.wait(RETRY_SECONDS)):
+                    return report_line({"name": str(name), "released": True})
 
     def _record(self, name: Name, begun: float, ended: Ended) -> dict[str, Any]:
         status, usage = ended.status, ended.usage

@@ -53,9 +53,9 @@ class Server:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *args: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         if not self._prepare():
             return 1
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)     # not before: programs of a session inherit it
         for slot in range(len(self.pipes)):
             self._fork_guard(slot)
         gone = self._watch(reader)

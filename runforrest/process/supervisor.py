@@ -38,10 +38,12 @@ class Ended:
         self.pid, self.status, self.usage, self.reason = pid, status, usage, reason
 
 
-def supervise(child: int, page: Page, waiter: Waiter, tell: Callable[[int], None]) -> Ended:
+def supervise(child: int, page: Page, waiter: Waiter, current: Callable[[], bytes],
+              tell: Callable[[int], None]) -> Ended:
     """Wait for the child to end, or see to it; then end whatever it left behind.
 
-    tell  called with an errno when the child has a result that can't be written now
+    current  gives the path of the task that it runs
+    tell     called with an errno when the child has a result that can't be written now
     Raises RunnerGone, after it has killed all.
     """
     ladder, waits = Ladder(None, GRACE), 0
@@ -60,7 +62,7 @@ def supervise(child: int, page: Page, waiter: Waiter, tell: Callable[[int], None
                 word, _, rest = order.partition(b" ")
                 if word == b"release":
                     ladder.end(RELEASED, time.monotonic(), float(rest))
-                elif word == b"cancel":
+                elif word == b"cancel" and rest == current():
                     ladder.end(outcomes.CANCELLED, time.monotonic())
     except RunnerGone:
         system.kill_tree(child)

@@ -13,7 +13,7 @@ import signal
 MOST_SECONDS = 86400.0              # poll takes no more than 24 days
 #: what a batch system sends to every process of a job when its time is over: it is the runner's to act on it, so
 #: the fork server and the guards block it, and their children don't
-PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class RunnerGone(Exception):
@@ -23,7 +23,7 @@ class RunnerGone(Exception):
 class Waiter:
     """One poll for everything.
 
-    orders   the pipe from the runner, a line each: ``run PATH``, ``release GRACE``, ``cancel``
+    orders   the pipe from the runner, a line each: ``run PATH``, ``release GRACE``, ``cancel PATH``
     alive    a pipe that the fork server holds open as long as it lives
     signals  have SIGCHLD and SIGUSR1 wake it as well (a child that is reused, a system without pidfds)
     """
@@ -35,6 +35,7 @@ class Waiter:
         self.poller.register(alive, 0)
         self.handled: tuple[int, ...] = ()
         self._rest = b""
+        self._later: list[bytes] = []
         self._bell = self._pidfd = -1
         if signals or not has_pidfds():
             self._ring_on_signals()
@@ -67,7 +68,10 @@ class Waiter:
 
         Raises RunnerGone when the other end of the orders, or the fork server, is no more.
         """
-        found: list[bytes] = []
+        if self._later:
+            found, self._later = self._later, []
+            return found
+        found = []
         patience = None if seconds is None else max(1, int(min(seconds, MOST_SECONDS) * 1000 + 0.999))
         for fd, _ in self.poller.poll(patience):
             if fd == self.orders:
@@ -83,6 +87,10 @@ class Waiter:
                     os.read(fd, 4096)
                 except BlockingIOError:
                     pass
+        for at, order in enumerate(found):
+            if order.startswith(b"run "):       # what comes behind it is about that task
+                found, self._later = found[:at + 1], found[at + 1:]
+                break
         return found
 
 

@@ -54,7 +54,7 @@ class Forcer(threading.Thread):
             try:
                 self.folder.fs.force_all()
                 return [""] * len(batch)
-            except OSError:
+            except Exception:
                 pass                    # one by one: which of them it was
         return [self._force_one(commit) for commit in batch]
 
@@ -62,9 +62,9 @@ class Forcer(threading.Thread):
         name = str(commit.name)
         try:
             self.folder.force_result(commit.name, self.runner, anew=name in self._failed)
-        except OSError as error:
+        except Exception as error:
             self._failed.add(name)
-            return f"{error.strerror or error}: {name}"
+            return f"{getattr(error, 'strerror', '') or error}: {name}"
         self._failed.discard(name)
         return ""
 

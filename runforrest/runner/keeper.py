@@ -8,12 +8,13 @@ else move it for a minute and more, and whoever did not beat in that time would 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable
 
-from runforrest.folder import requests
+from runforrest.folder import layout, requests
 from runforrest.folder.leases import Membership
 from runforrest.model import events as ev
 
@@ -30,6 +31,8 @@ class Keeper(threading.Thread):
         self.membership, self.tell = membership, tell
         self.crowded = False
         self.last_beat = time.monotonic()   # when the last heartbeat that succeeded was begun
+        self.barked = False                 # the loop was told of a CutOff: the next heartbeat answers with Reached
+        self._full = False
         self._asked = requests.Asked()
         self._leaving = threading.Event()
         self._looker = threading.Thread(target=self._look_after_beats, name=f"{self.name}-looker", daemon=True)
@@ -57,6 +60,12 @@ class Keeper(threading.Thread):
             self.tell(ev.MoreWork())
 
     def run(self) -> None:
+        try:
+            self._beat_on()
+        except Exception as error:
+            self.tell(ev.Broken(error))
+
+    def _beat_on(self) -> None:
         while not self._leaving.wait(self._pause()):
             try:
                 if time.monotonic() >= self.last_beat + self._beat:
@@ -83,6 +92,9 @@ class Keeper(threading.Thread):
                 self.look()
             except OSError as error:
                 self.tell(ev.FolderFault(f"{error.strerror or error} while looking after the other runners"))
+            except Exception as error:
+                self.tell(ev.Broken(error))
+                return
 
     def _pause(self) -> float:
         return max(0.0, min(REQUESTS_SECONDS, self.last_beat + self._beat - time.monotonic()))
@@ -94,11 +106,12 @@ class Keeper(threading.Thread):
             self.tell(ev.Fenced(FOLDER_GONE if gone else "others have declared this runner lost, "
                                 "and have its tasks"))
             return False
-        if time.monotonic() - last > self.patience:
-            self.tell(ev.Reached())
         if time.monotonic() - begun > self._beat or begun - last > 2 * self._beat:
             self._hung = True
         self.last_beat = begun
+        if self.barked:
+            self.barked = False
+            self.tell(ev.Reached())
         return True
 
     def look_at_requests(self) -> None:
@@ -111,10 +124,25 @@ class Keeper(threading.Thread):
 
     def _look_for_room(self) -> None:
         """A full disk stops no rename, so the loop would not notice it; children wait with their results for room."""
-        root = self.membership.fs.root
-        room = os.statvfs(root)
-        if (room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_ffree):
-            self.tell(ev.FolderFault(f"no space left for {root}; results wait until there is some"))
+        full = self._is_full()
+        if full != self._full:
+            self._full = full
+            self.tell(ev.Room(not full, self.membership.fs.root))
+
+    def _is_full(self) -> bool:
+        """Some filesystems have numbers that mean nothing, and root may use what is kept for it: so it is tried."""
+        fs = self.membership.fs
+        room = os.statvfs(fs.root)
+        if not ((room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_ffree)):
+            return False
+        name = f"{layout.TMP}/{self.membership.runner}.room"
+        try:
+            fs.create(name, [bytes(1 << 16)])
+        except OSError as error:
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            fs.unlink(name)
+        return False
 
     def close(self) -> None:
         self._leaving.set()

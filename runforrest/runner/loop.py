@@ -104,10 +104,10 @@ class Runner:
                     self.forcer.start()
                 self._loop()
             finally:
-                self.forcer.close()
                 self.watchdog.close()
+                self.pool.close()               # before what may wait for the folder: its tasks end
+                self.forcer.close()
                 self.keeper.close()
-                self.pool.close()
                 self._leave()
         finally:
             self.pool.close()
@@ -125,6 +125,12 @@ class Runner:
                 self._handle(self._events.popleft())
             if self.journal.due():
                 self.journal.flush()
+        for event in self._events:
+            self._say_unmoved(event)
+
+    def _say_unmoved(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Unmoved):
+            self.say(f"{event.move.name} stays in doing/ for the next runner: {event.problem}")
 
     def _handle(self, event: ev.Event) -> None:
         if isinstance(event, ev.ServerGone):
@@ -133,8 +139,10 @@ class Runner:
         if isinstance(event, ev.Forced):
             self._publish(event.results)
             event = ev.Tick()
-        if isinstance(event, ev.Unmoved) and self.reason:
-            self.say(f"{event.move.name} stays in doing/ for the next runner: {event.problem}")
+        if isinstance(event, ev.Broken):
+            raise event.error
+        if self.reason:
+            self._say_unmoved(event)
         actions = self.brain.handle(event, time.monotonic())
         if len(actions) > 1:                    # first the slot gets its next task, then the last one is published
             actions.sort(key=_rank)
@@ -149,6 +157,9 @@ class Runner:
             return ev.SlotReady(slot)
         if "guard_died" in message:
             return ev.GuardDied(slot)
+        if "emptied" in message:                # its child was told to end while it had nothing to do, or hardly
+            running = self.brain.slots[slot].name
+            return ev.Released(slot, running) if running else ev.Tick()
         name = Name.parse(message.pop("name"))
         assert name is not None
         if "waits" in message:
@@ -275,7 +286,7 @@ class Runner:
 
     def _published(self, action: ev.Commit) -> None:
         self.journal.add(action.name, action.state, action.report)
-        if action.report.get("outcome") == outcomes.CANCELLED:
+        if action.name.id in self.brain.cancelled:      # whatever end it came to
             self._met(requests.CANCEL, action.name.id)
         if self.finished:
             self.finished(action.name, action.state, action.report)
@@ -304,7 +315,7 @@ class Runner:
         self.pool.release(action.slot, action.grace)
 
     def _cancel(self, action: ev.Cancel) -> None:
-        self.pool.cancel(action.slot)
+        self.pool.cancel(action.slot, f"{layout.DOING}/{self.name}/{action.name}")
 
     def _met(self, what: str, about: str) -> None:
         try:
@@ -317,6 +328,7 @@ class Runner:
         for slot in range(self.options.nprocesses):
             self.pool.release(slot, 0.0)
         self.tell(ev.CutOff(f"the folder could not be reached for {self.keeper.patience:g} s"))
+        self.keeper.barked = True               # only now: its answer must come behind
 
     def _record(self, action: ev.Record) -> None:
         """Write down how an attempt ended that no guard is there for.
@@ -356,17 +368,18 @@ class Runner:
 
     def _restart(self) -> None:
         """The fork server was killed, and all guards with it: begin again with a new one."""
-        self._events = deque(e for e in self._events if not isinstance(e, ev.ServerGone))
+        for _ in range(len(self._events)):      # in place: other threads add to it
+            event = self._events.popleft()
+            if not isinstance(event, ev.ServerGone):
+                self._events.append(event)
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
             raise ProcessError(f"the fork server was killed {self._restarts} times; is the machine out of memory?")
         self.say("the fork server was killed; starting another")
-        old, self.pool = self.pool, self._new_pool()
-        for slot, message in old.poll(0.0):     # what it had still to say
-            if slot >= 0:
-                self._handle(self._event(slot, message))
-        old.close()
-        self.pool.start()
+        self.pool.close()                       # what it had still to say is in the tasks' files
+        pool = self._new_pool()
+        pool.start()
+        self.pool = pool
         for slot in range(self.options.nprocesses):
             self._handle(ev.GuardDied(slot))
 

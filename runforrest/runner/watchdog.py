@@ -24,7 +24,7 @@ class Watchdog(threading.Thread):
         self._leaving = threading.Event()
 
     def run(self) -> None:
-        while not self._leaving.wait(max(self.patience / AGAIN, self._left())):
+        while not self._leaving.wait(left if (left := self._left()) > 0 else self.patience / AGAIN):
             if self._left() <= 0:
                 self.bark()
 

@@ -268,20 +268,46 @@ def test_an_unmoved_task_is_moved_later(move: Any) -> None:
     assert move in new.handle(ev.Tick(), pause + FAULT_MOST)
 
 
-def test_an_unmoved_task_does_not_keep_a_runner_from_leaving() -> None:
-    new = up()
-    move = ev.Commit(task(0), "done", {})
-    new.handle(ev.Unmoved(move, "io"), 0.0)
-    actions = without_words(new.handle(ev.Interrupt(), 0.0))
-    assert move in actions, "one more try, at once"
-    new = busy()
-    new.handle(ev.Interrupt(), 0.0)
-    new.handle(ended(), 1.0)
+def test_a_draining_runner_tries_again_to_move_a_result() -> None:
     new = busy(2)
     new.handle(ev.Interrupt(), 0.0)
-    assert new.handle(ended(0), 1.0) == [ev.Commit(task(0), "done", ended(0).report)]
+    commit = ev.Commit(task(0), "done", ended(0).report)
+    assert new.handle(ended(0), 1.0) == [commit]
+    assert without_words(new.handle(ev.Unmoved(commit, "io"), 1.0)) == []
+    assert without_words(new.handle(ended(1), 1.2)) == [ev.Commit(task(1), "done", ended(1).report)], "but no Exit"
+    assert new.handle(ev.Tick(), 1.0 + FAULT_MOST) == [commit, ev.Exit("drained")], "nothing else keeps it here"
+
+
+def test_who_insists_does_not_wait_for_it() -> None:
+    new = busy(2)
+    new.handle(ev.Interrupt(), 0.0)
+    commit = ev.Commit(task(0), "done", ended(0).report)
+    new.handle(ended(0), 1.0)
+    new.handle(ev.Unmoved(commit, "io"), 1.0)
+    assert without_words(new.handle(ev.Interrupt(), 1.1)) == [ev.Stop(1, 0.0), commit]
+
+
+def test_who_insists_leaves_without_it() -> None:
+    new = busy(2)
+    new.handle(ev.Terminate(), 0.0)
     said = new.handle(ev.Unmoved(ev.Commit(task(0), "done", {}), "io"), 1.0)
     assert without_words(said) == [] and "next runner" in words(said)
+
+
+def test_a_retry_that_waits_goes_back_when_the_runner_drains() -> None:
+    new = busy()
+    event = ended(0, outcomes.RAISED, True, 1, backoff=100)
+    new.handle(event, 0.0)
+    assert ev.Release(task(0), event.report) in new.handle(ev.Interrupt(), 1.0)
+
+
+def test_a_full_disk_starts_nothing_and_is_said_once() -> None:
+    new = busy(2)
+    assert "no space left" in words(new.handle(ev.Room(False, "/list"), 1.0))
+    assert new.handle(ended(0), 2.0) == [ev.Commit(task(0), "done", ended(0).report)], "no claim, no 'well again'"
+    assert new.handle(ev.Room(False, "/list"), 3.0) == []
+    actions = new.handle(ev.Room(True, "/list"), 4.0)
+    assert "well again" in words(actions) and without_words(actions) == [ev.Claim(0)]
 
 
 def test_hold() -> None:
@@ -540,7 +566,7 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
         step(common)
     if not left:
         step(["fence", "interrupt", "terminate"])
-    for kind in ["claimed", "ended", "ended"] * 9:
+    for kind in ["claimed", "ended", "ended", "tick"] * 9:
         if left:
             break
         step([kind])
@@ -575,7 +601,7 @@ def test_stop_finishes_what_runs_and_stop_now_puts_it_back() -> None:
 def test_cancel_ends_the_running_task_once() -> None:
     new = busy(2)
     asked = ev.Asked(cancel=frozenset({task(1).id, "elsewhere"}))
-    assert new.handle(asked, 1.0) == [ev.Cancel(1)]
+    assert new.handle(asked, 1.0) == [ev.Cancel(1, task(1))]
     assert new.handle(asked, 2.0) == [], "the same request, seen again"
     event = ended(1, outcomes.CANCELLED)
     assert new.handle(event, 3.0) == [ev.Commit(task(1), "fail", event.report), ev.Claim(1)]

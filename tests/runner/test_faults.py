@@ -49,7 +49,8 @@ def begin(fault: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["process", "reuse"])
-@pytest.mark.parametrize("what", FAULTS)
+@pytest.mark.parametrize("what", [what if what == "disk full" else pytest.param(what, marks=pytest.mark.slow)
+                                  for what in FAULTS])
 def test_a_fault_that_passes_costs_no_result(tasklist_dir: Path, tmp_path: Path, fault: Path, what: str,
                                              isolation: str, tried: Callable[[str, int], None]) -> None:
     tasks, log = TaskList(tasklist_dir), tmp_path / "log"
