@@ -87,8 +87,9 @@ class ResultWaits(Event):
 
 @dataclass(slots=True)
 class GuardDied(Event):
-    """A slot's guard was killed; another is on its way up."""
+    """A slot's guard was killed; another is on its way up.  ``reported``: by a fork server that lives."""
     slot: int
+    reported: bool = False
 
 
 @dataclass(slots=True)

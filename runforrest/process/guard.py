@@ -25,7 +25,7 @@ from runforrest.process.claimed import Claimed, fault, report_line
 from runforrest.process.output import Output
 from runforrest.process.page import Page
 from runforrest.process.postmortem import PostMortem
-from runforrest.process.reuse import serve_many
+from runforrest.process.reuse import path_of, serve_many
 from runforrest.process.supervisor import RELEASED, Ended, supervise, sweep
 from runforrest.process.surroundings import Surroundings
 from runforrest.process.waiting import PASSED_ON, RunnerGone, Waiter
@@ -43,10 +43,12 @@ class Guard:
     orders, reports   the pipes from and to the runner
     work              the pipe from which a child that is reused reads its tasks itself
     alive             the pipe that the fork server keeps open
+    deaths            how many guards of this slot were killed before
     """
 
-    def __init__(self, config: Config, slot: int, orders: int, reports: int, work: int, alive: int) -> None:
-        self.config, self.server = config, os.getppid()
+    def __init__(self, config: Config, slot: int, orders: int, reports: int, work: int, alive: int,
+                 deaths: int = 0) -> None:
+        self.config, self.server, self.deaths = config, os.getppid(), deaths
         self.reports, self.work = reports, work
         self.fs = FileOps(config.root, trust=config.trust)
         self.output = Output(self.fs, config.runner, slot)
@@ -68,8 +70,8 @@ class Guard:
             else:
                 while True:
                     for order in self.waiter.wait(None):
-                        word, _, path = order.partition(b" ")
-                        if word == b"run":
+                        path = path_of(order, self.deaths)
+                        if path:
                             self._fresh_child(path.decode())
         except RunnerGone:
             if os.getppid() == self.server:
@@ -124,7 +126,7 @@ class Guard:
         if child == 0:
             try:
                 become_child(guard, self.waiter.handled, keep=(self.work, self.reports))
-                serve_many(self.child, self.surroundings, self.work, self.reports, guard)
+                serve_many(self.child, self.surroundings, self.work, self.reports, guard, self.deaths)
                 os._exit(0)
             except BaseException:
                 print_error()

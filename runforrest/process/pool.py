@@ -59,6 +59,7 @@ class Pool:
         self._rests: dict[int, bytes] = {}
         self._slot_of: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._deaths = [0] * slots
 
     def start(self) -> int:
         """Start the fork server; returns its pid.  Raises ProcessError if it does not come up."""
@@ -102,7 +103,16 @@ class Pool:
 
     def run(self, slot: int, path: str) -> None:
         """Have this slot run the claimed task in this file."""
-        self._send(self._work if self.config.isolation == "reuse" else self._orders, slot, f"run {path}")
+        self._send(self._work if self.config.isolation == "reuse" else self._orders, slot,
+                   f"run {self._deaths[slot]} {path}")
+
+    def guard_died(self, slot: int) -> None:
+        """The runner takes note of a death.
+
+        An order says how many it knows of, and a guard does not run what was ordered before its
+        predecessor's death was known: the runner is about to count that as lost.
+        """
+        self._deaths[slot] += 1
 
     def release(self, slot: int, grace: float) -> None:
         """Have this slot end its task, which goes back uncounted."""

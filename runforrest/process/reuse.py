@@ -19,10 +19,17 @@ GROWTH = 512 << 20                  # bytes by which the child may grow before i
 LOOK_EVERY = 64                     # tasks between two looks at its memory
 
 
-def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int, guard: int) -> None:
+def path_of(order: bytes, deaths: int) -> bytes:
+    """The file of an order to run; b'' if it is another one, or was given before the slot's last guard died."""
+    word, _, rest = order.rstrip().partition(b" ")
+    known, _, path = rest.partition(b" ")
+    return path if word == b"run" and int(known) >= deaths else b""
+
+
+def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int, guard: int, deaths: int) -> None:
     """Run the orders that come in on ``work`` until there are enough, or the pipe is closed.
 
-    Just one order is in the pipe at a time, so nothing is read ahead that the next child would miss.
+    Just one order that counts is in the pipe at a time, so nothing is read ahead that the next child would miss.
     """
     own = [os.getpid()]
     start = system.memory_of(own)
@@ -31,10 +38,12 @@ def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int
     while not (most and done >= most):
         if done % LOOK_EVERY == 0 and system.memory_of(own) > start + GROWTH:
             return
-        order = os.read(work, 65536)
-        if not order:
+        orders = os.read(work, 65536)
+        if not orders:
             return
-        path = order.rstrip().partition(b" ")[2]
+        path = next(filter(None, (path_of(order, deaths) for order in orders.splitlines())), b"")
+        if not path:
+            continue
         child.page.begin(path)
         os.write(reports, _one(child, surroundings, path.decode(), guard))
         child.page.state = pages.IDLE

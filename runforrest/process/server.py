@@ -43,6 +43,7 @@ class Server:
         self.config, self.pipes, self.control, self.ready = config, pipes, control, ready
         self.runner = runner
         self.guards: dict[int, int] = {}
+        self.deaths = [0] * len(pipes)
         self.alive, self._life = os.pipe()              # its end tells the guards that this process is gone
 
     def serve(self) -> int:
@@ -138,7 +139,8 @@ class Server:
             mine = set(pipes.values())
             for fd in [self.control, *(fd for each in self.pipes for fd in each.values() if fd not in mine)]:
                 os.close(fd)
-            Guard(self.config, slot, pipes["orders"], pipes["reports"], pipes["work"], self.alive).serve()
+            Guard(self.config, slot, pipes["orders"], pipes["reports"], pipes["work"], self.alive,
+                  self.deaths[slot]).serve()
             code = 0
         except BaseException:
             import traceback
@@ -164,6 +166,7 @@ class Server:
             if pid not in self.guards:                  # re-parented to us
                 for each in [pid, *system.descendants(pid)]:
                     system.send(each, signal.SIGKILL)
+        self.deaths[slot] += 1
         pipes = self.pipes[slot]
         for fd in (pipes["orders"], pipes["work"]):
             os.set_blocking(fd, False)

@@ -139,6 +139,8 @@ class Runner:
         if isinstance(event, ev.Forced):
             self._publish(event.results)
             event = ev.Tick()
+        if isinstance(event, ev.GuardDied) and event.reported:
+            self.pool.guard_died(event.slot)
         if isinstance(event, ev.Broken):
             raise event.error
         if self.reason:
@@ -156,7 +158,7 @@ class Runner:
         if "ready" in message:
             return ev.SlotReady(slot)
         if "guard_died" in message:
-            return ev.GuardDied(slot)
+            return ev.GuardDied(slot, reported=True)
         if "emptied" in message:                # its child was told to end while it had nothing to do, or hardly
             running = self.brain.slots[slot].name
             return ev.Released(slot, running) if running else ev.Tick()
@@ -370,7 +372,7 @@ class Runner:
         """The fork server was killed, and all guards with it: begin again with a new one."""
         for _ in range(len(self._events)):      # in place: other threads add to it
             event = self._events.popleft()
-            if not isinstance(event, ev.ServerGone):
+            if not isinstance(event, (ev.ServerGone, ev.GuardDied)):
                 self._events.append(event)
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
