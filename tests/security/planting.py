@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import traceback
@@ -20,7 +21,18 @@ from runforrest.folder.stored import StoredTask
 from runforrest.model.names import Name
 
 NOBODY, MALLORY = 65534, 12345     # other users: numbers are enough for the kernel
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def reachable(folder: str | Path) -> bool:
+    """Whether other users can enter it."""
+    path = Path(folder).resolve()
+    return path.is_dir() and all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(reachable, (ROOT, sys.prefix))),
+    reason="only root can become another user, who must be able to reach this library and its Python")
 
 
 class Canary:
