@@ -40,6 +40,13 @@ class UnpicklableError(RunforrestError, TypeError):
     """
 
 
+class TaskFileError(RunforrestError, ValueError):
+    """A line of a task file of commands can't be meant, or is not what it was when the batch was begun.
+
+    Attributes: ``file``, ``line`` (its number, from 1).
+    """
+
+
 # -- the folder --------------------------------------------------------------------------
 
 class FolderError(RunforrestError):
@@ -51,7 +58,9 @@ class TaskListExists(FolderError, RuntimeError):
 
 
 class NotATaskList(FolderError):
-    """The folder is not a task list, or is missing."""
+    """The folder is not a task list, or is missing.  Attribute: ``kind``, of what it is instead, or ''."""
+
+    kind = ""
 
 
 class FormatVersionError(FolderError):
@@ -112,6 +121,26 @@ class Lost(AttemptError):
 
 class Cancelled(AttemptError):
     """The task was cancelled by a person."""
+
+
+class DependencyFailed(AttemptError):
+    """The task was not run, as one that it waited for (``after``) has failed."""
+
+
+class CommandFailed(AttemptError):
+    """A command ended with an exit code that is not 0, or by a signal.
+
+    Attributes: ``exit_code`` (None if it was a signal), ``signal`` (its number, or None).
+    """
+
+    @classmethod
+    def of(cls, line: str, code: int) -> CommandFailed:
+        """``code``: the exit code, or minus the number of the signal."""
+        shown = line if len(line) <= 200 else line[:200] + "…"
+        if code < 0:
+            return cls(f"killed by signal {-code}: {shown}", exit_code=None, signal=-code)
+        return cls(f"exit code {code}{' (no such command)' if code == 127 else ''}: {shown}", exit_code=code,
+                   signal=None)
 
 
 class Unloadable(AttemptError):

@@ -6,13 +6,16 @@ Here, and in the child, is where other people's code is unpickled.
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from runforrest import errors
 from runforrest.folder import layout
+from runforrest.folder.attempts import PASSING
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.stored import StoredTask, needs_signature, side_ending, unsigned_result
-from runforrest.graph import Task, defer, loads
+from runforrest.graph import Task, athome, defer, loads
 from runforrest.model import outcomes
 from runforrest.model.names import Name
 from runforrest.model.records import Attempt, Envelope
@@ -21,8 +24,9 @@ _ERRORS: dict[str, type[errors.AttemptError]] = {
     outcomes.TIMED_OUT: errors.TimedOut, outcomes.CRASHED: errors.Crashed,
     outcomes.OUT_OF_MEMORY: errors.OutOfMemory, outcomes.LOST: errors.Lost,
     outcomes.CANCELLED: errors.Cancelled, outcomes.UNLOADABLE: errors.Unloadable,
-    outcomes.REFUSED: errors.Untrusted}
+    outcomes.REFUSED: errors.Untrusted, outcomes.DEPENDENCY_FAILED: errors.DependencyFailed}
 _RESULTS = ("returnvalue", "errorvalue", "runtime")
+PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)        # seconds between two tries to read a file that can't be read just now
 
 
 class _Refused(Task):
@@ -39,9 +43,9 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
 
     What can't be loaded is told in ``errorvalue``; the task is then a stand-in.  If its file may be somebody
     else's, or should be signed and is not, its ``returnvalue`` raises Untrusted.  Raises FileNotFoundError if
-    the file is gone.
+    the file is gone, and OSError if it could not be read for some seconds, as a server is away.
     """
-    read = _Read(fs, state, name)
+    read = _read_patiently(fs, state, name)
     task: Task
     loaded: Any = None
     if read.problem is None:
@@ -72,11 +76,38 @@ def load_task(fs: FileOps, state: str, name: Name) -> Task:
     return task
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a task has ended: its value, or its error; ``withdrawn``: it was cancelled before it was ever started."""
+
+    value: Any = None
+    error: BaseException | None = None
+    withdrawn: bool = False
+
+
+def load_ending(fs: FileOps, state: str, name: Name) -> Ending:
+    """The end of a task in ``done/`` or ``fail/``; its call is not unpickled.
+
+    Raises FileNotFoundError if the file is gone, and OSError for what may pass, as a server that is away.
+    """
+    read = _Read(fs, state, name)
+    if isinstance(read.problem, errors.Untrusted):
+        return Ending(error=read.problem)
+    if read.record is None:                     # damaged, of RunForrest, or put there by hand
+        task = load_task(fs, state, name)
+        return Ending(task.__dict__["returnvalue"], task.__dict__["errorvalue"])
+    value, error = _ending(read.record, read.payload)
+    return Ending(value, error, state == layout.FAIL and read.record.get("outcome") == outcomes.CANCELLED
+                  and read.record.get("pid") is None)
+
+
 class _Read:
     """What is in a task's file, and beside it, before anything is unpickled.
 
     call     the pickled call; ``problem``: why it can't be used
     record   of the try that the name states; ``payload``: the pickled value or exception of it
+
+    Raises FileNotFoundError, and OSError for what may pass.
     """
 
     def __init__(self, fs: FileOps, state: str, name: Name) -> None:
@@ -98,6 +129,8 @@ class _Read:
         except FileNotFoundError:
             raise
         except OSError as error:           # a link, a file that we may not read: what is beside it tells why
+            if error.errno in PASSING:
+                raise
             self.problem = errors.Unloadable(f"the file can't be opened: {error.strerror}")
             return
         try:
@@ -114,13 +147,27 @@ class _Read:
             os.close(fd)
 
     def _read_beside(self, fs: FileOps, name: Name) -> None:
-        if not name.lost and self.record is not None:
+        if not name.lost and not self.stored.renamed and self.record is not None:
             return
         self.stored.add_side_records(fs)
+        if self.record is not None and not name.lost:
+            return
         record, self.payload = side_ending(fs, name)
         self.record = record or self.stored.result()
         if record is None and self.record is not None and fs.trust.key and needs_signature(self.record):
             raise unsigned_result(name)
+
+
+def _read_patiently(fs: FileOps, state: str, name: Name) -> _Read:
+    """What passes must not be told of a task that is well."""
+    for pause in PAUSES:
+        try:
+            return _Read(fs, state, name)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(pause)
+    return _Read(fs, state, name)
 
 
 def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseException | None]:
@@ -130,7 +177,7 @@ def _ending(record: dict[str, Any], payload: bytes | None) -> tuple[Any, BaseExc
         if payload is None:
             return None, errors.Unloadable("the result in the file is damaged; move the file to todo/ to run it again")
         try:
-            value = loads(payload)
+            value = athome.loads(payload)
         except Exception as error:
             return None, errors.Unloadable(f"the result can't be unpickled here: {type(error).__name__}: {error}")
     if record["outcome"] == outcomes.RETURNED:

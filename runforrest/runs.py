@@ -11,14 +11,16 @@ import sys
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import accumulate, chain
 from typing import Any
 
 from runforrest.errors import FolderError, Stopped, TimedOut, UnpicklableError
 from runforrest.folder import layout, sessions
+from runforrest.folder.gates import Gates
 from runforrest.folder.leases import Membership
 from runforrest.folder.transitions import TaskFolder
+from runforrest.folder.waiting import Waiting
 from runforrest.graph import Task
 from runforrest.logfile import Logfile
 from runforrest.model import events as ev
@@ -29,22 +31,34 @@ from runforrest.runner import Options, Runner
 from runforrest.runner.signals import forwarded
 
 BUCKETS = 256
+_LEFT_EARLY = {"stopped": "this runner was asked to stop", "walltime": "the time of this runner is over",
+               "unfit": "what is left needs more than this runner has",
+               "stuck": "what is left waits for tasks that are gone"}
 BACKLOG = 500                      # finished tasks that may wait for the consumer before the runner pauses
-_MOST_SAID = 5.0                   # seconds that leaving may take when the interpreter ends
+CLOSE_SECONDS = 5.0                 # seconds that leaving may take when the interpreter ends
 
 
 class Snapshot:
-    """Which tasks were in ``todo/`` when `run` was called: nine bytes per task, however long its name."""
+    """Which tasks were in ``todo/`` when `run` was called: nine bytes per task, however long its name.
 
-    def __init__(self, folder: TaskFolder) -> None:
+    waiting  those in ``waiting/`` that wait for nothing else: they are part of it
+    """
+
+    def __init__(self, folder: TaskFolder, waiting: Waiting | None = None) -> None:
         self._buckets = [array("q") for _ in range(BUCKETS)]
-        for name in folder.scan(layout.TODO):
+        self._fill(folder.scan(layout.TODO))
+        self.waiting = waiting.within(lambda id: Name(id) in self) if waiting else []
+        if self.waiting:
+            self._fill(self.waiting)
+        self.yielded = bytearray(self._firsts[-1])
+
+    def _fill(self, names: Iterable[Name]) -> None:
+        for name in names:
             hashed = hash(name.id)
             self._buckets[hashed % BUCKETS].append(hashed)
         for number, bucket in enumerate(self._buckets):
             self._buckets[number] = array("q", sorted(bucket))
         self._firsts = [0, *accumulate(map(len, self._buckets))]
-        self.yielded = bytearray(self._firsts[-1])
 
     def __len__(self) -> int:
         return self._firsts[-1]
@@ -76,7 +90,13 @@ class Run:
         membership = Membership(folder)
         membership.recover()               # what dead runners of this host held is waiting, too
         self._settled = list(membership.settled)
-        self._snapshot: Snapshot | None = Snapshot(folder)
+        gates = Gates(folder) if folder.fs.exists(layout.WAITING) else None
+        if gates:
+            gates.sweep()
+            self._settled += gates.settled
+        self._snapshot: Snapshot | None = Snapshot(folder, gates.waiting if gates else None)
+        self._work: _Background | None = None
+        self._abandoned = False            # by `__aiter__`
         self._ranks = self._ranks_of(self._snapshot) if ordered else array("L")
 
     def __len__(self) -> int:
@@ -88,6 +108,7 @@ class Run:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._snapshot = None
+        self._work, self._abandoned = None, False
 
     # -- iteration -----------------------------------------------------------------------
 
@@ -103,7 +124,9 @@ class Run:
         self._options.session = session
         snapshot = self._snapshot
         snapshot.yielded = bytearray(len(snapshot))
-        work = _Background(self._folder, self._options, snapshot, self._logfile, hold=not self._ordered)
+        self._work = work = _Background(self._folder, self._options, snapshot, self._logfile, hold=not self._ordered)
+        if self._abandoned:
+            work.interrupt()
         with forwarded(work.runner, insistent=_raise_interrupt), contextlib.closing(work):
             for name, state in chain(self._settled, self._in_order(work) if self._ordered else work.finished()):
                 task = self._loaded(state, name)
@@ -113,13 +136,15 @@ class Run:
             raise KeyboardInterrupt
         if work.reason == "terminated":
             raise SystemExit(143)
-        if work.reason in ("stopped", "walltime"):
-            why = "this runner was asked to stop" if work.reason == "stopped" else "the time of this runner is over"
-            left = self._folder.count(layout.TODO)
+        if work.reason in _LEFT_EARLY:
+            why = _LEFT_EARLY[work.reason]
+            waiting = sum(1 for _ in Waiting(self._folder).tasks())
+            left = self._folder.count(layout.TODO) + waiting
             if not left:
                 return
             raise Stopped(f"{why}, and its list is not done: {left} task{'s' * (left != 1)} in "
-                          f"{self._folder.fs.path(layout.TODO)}; run() again goes on", reason=work.reason)
+                          f"{self._folder.fs.path(layout.TODO)}{f' and {layout.WAITING}/' if waiting else ''}; run() "
+                          f"again goes on", reason=work.reason)
         if work.reason == "fenced":
             root = self._folder.fs.root
             if not os.path.isdir(root):
@@ -128,10 +153,30 @@ class Run:
                               f"back; what is finished is in {self._folder.fs.path(layout.DONE)}, and run() again "
                               f"does the rest", directory=root)
 
+    async def __aiter__(self) -> AsyncIterator[Task]:
+        """The same for asyncio, ``async for task in tasklist.run(4)``: the loop goes on while tasks run.
+
+        Whoever leaves the loop, or is cancelled in it, ends the tasks, and they are put back.
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        loop, self._abandoned = asyncio.get_running_loop(), False
+        tasks = iter(self)
+        thread = ThreadPoolExecutor(1, "runforrest-run")
+        try:
+            while (task := await loop.run_in_executor(thread, next, tasks, None)) is not None:
+                yield task
+        finally:
+            self._abandoned = True         # the thread may just be beginning, or wait for a task
+            if self._work is not None:
+                self._work.interrupt()
+            await loop.run_in_executor(thread, _close, tasks)
+            thread.shutdown(wait=False)
+
     def _ranks_of(self, snapshot: Snapshot) -> array[int]:
         """The place of each task of the snapshot in the order of scheduling."""
         ranks = array("L", bytes(len(snapshot) * array("L").itemsize))
-        for rank, name in enumerate(self._folder.names(layout.TODO)):
+        for rank, name in enumerate(sorted(chain(self._folder.scan(layout.TODO), snapshot.waiting), key=str)):
             number = snapshot.find(name)
             if number is not None:
                 ranks[number] = rank
@@ -160,10 +205,12 @@ class Run:
         except FileNotFoundError:               # a person has moved it already
             return None
         attempt = task.attempts[-1] if task.attempts else None
-        if attempt is not None and self._print_output and attempt.output:
-            _print(attempt.output)
-            if attempt.log:
-                _print(f"[{attempt.output_bytes} bytes in all: {self._folder.fs.path(attempt.log)}]\n")
+        if attempt is not None and self._print_output:
+            for text, size, log in ((attempt.output, attempt.output_bytes, attempt.log),
+                                    (attempt.errors, attempt.errors_bytes, attempt.errors_log)):
+                _print(text)
+                if log:
+                    _print(f"[{size} bytes in all: {self._folder.fs.path(log)}]\n")
         if attempt is not None and self._print_errors and state == layout.FAIL:
             _print(f"Error in {name}: {attempt.traceback or attempt.message or repr(task.errorvalue)}".rstrip() + "\n")
         if self._logfile:
@@ -173,8 +220,8 @@ class Run:
     def _log(self, name: str, state: str, task: Task) -> None:
         assert self._logfile is not None
         for attempt in task.attempts[-1:]:
-            if attempt.output:
-                self._logfile.event(name, "output", attempt.output)
+            for text in filter(None, (attempt.output, attempt.errors)):
+                self._logfile.event(name, "output", text)
             if attempt.outcome in (outcomes.CRASHED, outcomes.LOST, outcomes.OUT_OF_MEMORY):
                 self._logfile.event(name, "lost contact", attempt.message)
         if isinstance(task.errorvalue, TimedOut):
@@ -247,20 +294,31 @@ class _Background:
                     self._snapshot.yielded[place] = 1
                     yield name, state
 
-    def close(self) -> None:
-        """End what runs and put it back, if it has not come to its end; wait for the runner to leave."""
+    def interrupt(self) -> None:
+        """End what runs and put it back, if it has not come to its end; from any thread."""
         if not self._ended:
             self._ended = self._closing = True
             self.runner.tell(ev.Interrupt())
             self.runner.tell(ev.Interrupt())
-        self._thread.join(_MOST_SAID + self.runner.options.grace)
-        atexit.unregister(self.close)
 
+    def close(self) -> None:
+        """End what runs and put it back, if it has not come to its end; wait for the runner to leave."""
+        self.interrupt()
+        self._thread.join(CLOSE_SECONDS + self.runner.options.grace)
+        atexit.unregister(self.close)
 
     def _say(self, text: str) -> None:
         if self._closing and text.startswith("stopping:"):
             return                              # nobody has pressed Ctrl-C
         print(f"runforrest: {text}", file=sys.stderr, flush=True)
+
+
+def _close(tasks: Any) -> None:
+    """End the iteration of a run, which was interrupted."""
+    try:
+        tasks.close()
+    except (KeyboardInterrupt, Stopped):
+        pass
 
 
 def _print(text: str) -> None:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import atexit
-import getpass
 import json
 import math
-import operator
 import os
-import platform
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from runforrest import errors
+from runforrest import commands, errors
+from runforrest.arguments import check_line, check_path, check_schedule, plain
+from runforrest.commands import Command
 from runforrest.errors import InvalidArgument
 from runforrest.folder import cleaning, identity, layout, settings, signing
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.groups import check_group
 from runforrest.folder.leases import Membership
+from runforrest.folder.tokens import define as define_tokens
 from runforrest.folder.transitions import TaskFolder
 from runforrest.folder.trust import Trust
-from runforrest.graph import Task, defer, dumps, label
+from runforrest.graph import Task, defer
 from runforrest.logfile import Logfile
 from runforrest.model.limits import Limits
-from runforrest.model.names import MAX_PRIORITY
+from runforrest.model.resources import Needs, check_tokens
 from runforrest.results import load_task
 from runforrest.runner import Options
 from runforrest.runner.walltime import of_slurm_job
 from runforrest.runs import Run
-
-MOST_METADATA = 65536              # characters of metadata that the envelope repeats as JSON
+from runforrest.scheduling import SCHEDULED_AS, Dependencies, Scheduler, Wanted
 
 
 class TaskList:
@@ -49,6 +48,7 @@ class TaskList:
     trust                run tasks from a folder that other users may write to
     group                a list for all members of the folder's group, who are trusted: they may schedule, run and
                          look.  For a list that another user has made so: trust them
+    tokens               how many there are, for all runners together, of what tasks may need, as ``{"license": 3}``
     key_file             sign everything with the key in this file, and unpickle nothing else; if left out, the file
                          that RUNFORREST_KEY_FILE names, if any (see docs/security.md)
 
@@ -59,17 +59,15 @@ class TaskList:
     def __init__(self, directory: str | os.PathLike[str], exist_ok: bool = False, pre_clean: bool = True,
                  post_clean: bool = False, logfile: str | os.PathLike[str] | None = None,
                  noschedule_if_exist: bool = False, *, durability: str = "normal", trust: bool = False,
-                 group: bool = False, key_file: str | os.PathLike[str] | None = None) -> None:
+                 group: bool = False, key_file: str | os.PathLike[str] | None = None,
+                 tokens: Mapping[str, int] | None = None) -> None:
         settings.check_durability(durability)
+        check_tokens(tokens or {})
         self._cleaned = False
-        self._fs = FileOps(os.fsdecode(directory))
+        self._fs = FileOps(check_path(directory, "directory"))
         self._logfile = Logfile(logfile) if logfile else None
         self._trust, self._group, self._key = trust, group, signing.key_from(key_file)
-        self._constants: dict[str, Any] = {}
-        self._constants_of: tuple[object, ...] = ()
         exists = os.path.isdir(self._fs.root) and bool(os.listdir(self._fs.root))
-        if os.path.exists(self._fs.root) and not os.path.isdir(self._fs.root):
-            raise errors.NotATaskList(f"{self._fs.root} is a file, not a folder", directory=self._fs.root)
         self._noschedule = False
         if os.path.isdir(self._fs.root) and not exists and not trust:
             settings.check_empty(self._fs, trust, group)
@@ -89,6 +87,9 @@ class TaskList:
                 if (found.durability, found.group, found.key) != wanted:    # a new list, as it was asked for
                     self._fs.unlink(layout.SETTINGS)
         self._folder = TaskFolder(self._fs, self._make(durability))
+        self._scheduler, self._dependencies = Scheduler(self._folder), Dependencies(self._folder)
+        if tokens:
+            define_tokens(self._fs, tokens)
         if noschedule_if_exist and not self._noschedule:
             self._mark_scheduling()
         weakref.finalize(self, _force, self._folder)
@@ -113,55 +114,62 @@ class TaskList:
 
     # -- schedule ------------------------------------------------------------------------
 
-    def schedule(self, task: Task | Callable[..., Any], metadata: Any = None, *, name: str | None = None,
+    def schedule(self, task: Task | Command | Callable[..., Any], metadata: Any = None, *, name: str | None = None,
                  priority: int = 0, timeout: float | None = None, grace: float | None = None,
                  memory: int | None = None, retries: int | Mapping[str, int] | None = None,
                  crash_limit: int | None = None, backoff: float | None = None, estimate: float | None = None,
-                 env: Mapping[str, str | None] | None = None, cwd: str | os.PathLike[str] | None = None) -> str:
-        """Put a task into ``todo/``.
+                 cores: float = 1, gpus: int = 0, tokens: Mapping[str, int] | None = None,
+                 env: Mapping[str, str | None] | None = None, cwd: str | os.PathLike[str] | None = None,
+                 after: str | Task | Iterable[str | Task] = (), even_if_failed: bool = False,
+                 group: str | None = None) -> str:
+        """Put a task into ``todo/``, or, if it is to wait for others, into ``waiting/``.
 
-        task        a deferred call; a bare function is deferred without arguments
+        task        a deferred call, or a `Command`; a bare function is deferred without arguments
         metadata    anything picklable, kept with the task: ``task.metadata``
         name        what to call it in file names and listings; the function's name if left out
         priority    -499 to 499; higher is sooner
         timeout, grace, memory, retries, crash_limit, backoff, estimate
                     limits of this task (seconds, bytes): see `runforrest.model.limits.Limits`
+        cores, gpus, tokens
+                    what it uses up while it runs, as ``cores=2, gpus=1, tokens={"license": 1}``; a runner starts it
+                    when so much is free there (see docs/resources.md)
         env         environment variables to set for it; None removes one
         cwd         the folder to run it in; if left out, the current one where it exists
+        after       what must be done before: ids, tasks that were scheduled, names of groups (all of their tasks that
+                    are scheduled now), or a list of these.  If one of them fails, so does this task, without being run,
+                    as ``dependency_failed`` (see docs/dependencies.md)
+        even_if_failed
+                    run it when all of these have ended, however that was
+        group       a name for it and others, for ``after``
 
         Returns the task's id, with which its file names begin ('' if ``noschedule_if_exist`` applies).
-        Raises UnpicklableError, which names what can't be pickled, and InvalidArgument; then nothing was scheduled.
+        Raises UnpicklableError, which names what can't be pickled, InvalidArgument, and NoSuchTask for an ``after``
+        that is not in the list; then nothing was scheduled.
         """
-        limits = Limits(_plain(timeout), _plain(grace), _plain(memory), _plain(retries), _plain(crash_limit),
-                        _plain(backoff), _plain(estimate))
-        priority = _plain(priority)
-        _check_schedule(priority, name, env, cwd)
-        if not isinstance(task, Task):
+        limits = Limits(plain(timeout), plain(grace), plain(memory), plain(retries), plain(crash_limit),
+                        plain(backoff), plain(estimate))
+        needs = Needs(plain(cores), plain(gpus), 0, check_tokens(tokens or {}))
+        priority = plain(priority)
+        check_schedule(priority, name, env, cwd)
+        group = "" if group is None else check_group(group)
+        line = ""
+        if isinstance(task, Command):
+            line, task = check_line(task.line), defer(commands.run, task.line)
+        elif not isinstance(task, Task):
             if not callable(task):
                 raise errors.DeferredError(f"schedule takes a task, as from defer(…), not {type(task).__name__} "
                                            f"{task!r:.60}; defer({task!r:.60}) makes one")
             task = defer(task)
         if self._noschedule:
             return ""
+        gate = self._dependencies.gate(after, bool(even_if_failed)) if after != () else None
         task.__dict__.update(errorvalue=None, returnvalue=None, metadata=metadata)
-        call, serializer = dumps(task)
-        what = label(task)
-        id = self._folder.new_id(priority, name or what)
-        envelope = {
-            "frame": "envelope", "version": 1, "id": id, "name": name or "", "label": what,
-            "scheduled": settings.now_text(), **self._constant_part(), "serializer": serializer}
-        if cwd is not None:
-            envelope["chdir"] = os.path.abspath(os.fsdecode(cwd))
-        for key, value in (("priority", priority), ("limits", limits.to_json()), ("env", dict(env or {})),
-                           ("metadata", _as_json(metadata))):
-            if value:
-                envelope[key] = value
-        try:
-            scheduled = self._folder.schedule(id, call, envelope)
-        except FileNotFoundError:              # cleaned, or removed by a person
-            self._make(self._folder.settings.durability)
-            self._cleaned = False
-            scheduled = self._folder.schedule(id, call, envelope)
+        task.__dict__.pop(SCHEDULED_AS, None)
+        wanted = Wanted(name or "", priority, limits, needs, env, cwd, line, metadata, group, gate)
+        id, call, envelope = self._scheduler.prepare(task, wanted)
+        scheduled = self._dependencies.publish(wanted, id, call, envelope)
+        self._cleaned = False
+        task.__dict__[SCHEDULED_AS] = id
         if self._logfile:
             self._logfile.event(str(scheduled), "schedule")
         return id
@@ -169,20 +177,6 @@ class TaskList:
     def flush(self) -> None:
         """Force what was scheduled so far to disk, so that it survives a power cut; `run` does it, too."""
         self._folder.force()
-
-    def _constant_part(self) -> dict[str, Any]:
-        """What is the same in all envelopes of this process."""
-        key = (os.getpid(), os.getcwd(), *sys.path)
-        if self._constants_of != key:
-            self._constants_of = key
-            try:
-                dill = version("dill")
-            except PackageNotFoundError:
-                dill = ""
-            self._constants = {"host": identity.hostname(), "pid": os.getpid(), "user": _user(),
-                               "python": platform.python_version(), "dill": dill, "cwd": os.getcwd(),
-                               "path": [os.path.abspath(p) for p in sys.path]}
-        return self._constants
 
     # -- run -----------------------------------------------------------------------------
 
@@ -210,8 +204,8 @@ class TaskList:
         Nothing starts before the first task is asked for.  Raises InvalidArgument at once.
         """
         options = Options(_slots(nprocesses), _run_limits(autokill, grace, memory, retries, crash_limit), isolation,
-                          _plain(max_tasks), preload,
-                          time_left=of_slurm_job() if time_left is None else _plain(time_left))
+                          plain(max_tasks), preload,
+                          time_left=of_slurm_job() if time_left is None else plain(time_left))
         if self._is_cleaned():
             self._make(self._folder.settings.durability)
             self._cleaned = False
@@ -228,6 +222,16 @@ class TaskList:
     def todo_tasks(self) -> Iterator[Task]:
         """The tasks in ``todo/``, in the order in which they will be started."""
         return self._tasks(layout.TODO)
+
+    def waiting_tasks(self) -> Iterator[Task]:
+        """The tasks in ``waiting/``, which wait for others (``after``), in the order of scheduling."""
+        if not self._is_cleaned():
+            self._open()
+            for gate, name in sorted(self._dependencies.gates.waiting.tasks(), key=lambda pair: str(pair[1])):
+                try:
+                    yield load_task(self._fs, f"{layout.WAITING}/{gate}", name)
+                except FileNotFoundError:          # let go meanwhile
+                    continue
 
     def done_tasks(self) -> Iterator[Task]:
         """The tasks in ``done/``, in the order of scheduling."""
@@ -282,9 +286,9 @@ class TaskList:
             found = json.loads(self._fs.read(layout.SCHEDULING))
         except (OSError, ValueError):
             return False
-        if identity.verdict(found, identity.is_local(self._fs.root)) != "dead":
-            return False
         folder = TaskFolder(self._fs, settings.open_list(self._fs))
+        if identity.verdict(found, folder.local) != "dead":
+            return False
         if Membership(folder).alive() or any(folder.claims().values()) or folder.count(layout.DONE) \
                 or folder.count(layout.FAIL):
             warnings.warn(f"{self._fs.root} was perhaps only half scheduled when its process died, and some of it has "
@@ -302,9 +306,9 @@ class TaskList:
         self._cleaned = False
         self._fs = FileOps(state["directory"], trust=Trust.from_json(state["trust"]))
         self._trust, self._group, self._key = self._fs.trust.anyone, state["group"], self._fs.trust.key
-        self._logfile, self._noschedule, self._constants = None, False, {}
-        self._constants_of = ()
+        self._logfile, self._noschedule = None, False
         self._folder = TaskFolder(self._fs, settings.Settings())
+        self._scheduler, self._dependencies = Scheduler(self._folder), Dependencies(self._folder)
 
     def __repr__(self) -> str:
         return f"TaskList({self._fs.root!r})"
@@ -336,25 +340,15 @@ def _post_clean(fs: FileOps, pid: int) -> None:
             pass
 
 
-def _plain(value: Any) -> Any:
-    """Numbers of numpy and the like as Python's own; everything else as it is."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    try:
-        return operator.index(value)
-    except TypeError:
-        return float(value) if hasattr(value, "__float__") else value
-
-
 def _slots(nprocesses: Any) -> Any:
     """RunForrest took ``cpu_count() / 2``, and rounded 1.5 up."""
-    number = _plain(nprocesses)
+    number = plain(nprocesses)
     return math.ceil(number) if isinstance(number, float) and 0 < number < math.inf else number
 
 
 def _run_limits(autokill: Any, *others: Any) -> Limits:
     try:
-        return Limits(_plain(autokill) or None, *map(_plain, others))
+        return Limits(plain(autokill) or None, *map(plain, others))
     except InvalidArgument as error:
         if vars(error).get("argument") != "timeout":
             raise
@@ -368,36 +362,3 @@ def _scheduled_all(fs: FileOps, pid: int) -> None:
             fs.unlink(layout.SCHEDULING)
         except OSError:
             pass
-
-
-def _check_schedule(priority: int, name: str | None, env: Mapping[str, str | None] | None,
-                    cwd: str | os.PathLike[str] | None) -> None:
-    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
-        raise InvalidArgument(f"priority must be a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, "
-                              f"not {priority!r}", argument="priority")
-    if name is not None and (not isinstance(name, str) or not name):
-        raise InvalidArgument(f"name must be a text, not {name!r}", argument="name")
-    if cwd is not None and not isinstance(cwd, (str, bytes, os.PathLike)):
-        raise InvalidArgument(f"cwd must be a path, not {cwd!r}", argument="cwd")
-    if env is not None and not isinstance(env, Mapping):
-        raise InvalidArgument(f"env must be a dict of names and texts, not {env!r:.60}", argument="env")
-    for key, value in (env or {}).items():
-        if not isinstance(key, str) or not isinstance(value, (str, type(None))) or not key or "=" in key \
-                or "\0" in key + (value or ""):
-            raise InvalidArgument(f"env must map names to texts, not {key!r} to {value!r}", argument="env")
-
-
-def _as_json(metadata: Any) -> Any:
-    """The metadata as far as JSON can say it, for readers that must not unpickle."""
-    try:
-        text = json.dumps(metadata, default=repr, skipkeys=True)
-        return json.loads(text) if len(text) <= MOST_METADATA else text[:MOST_METADATA]
-    except Exception:                  # it contains itself, or has a repr that raises
-        return f"<{type(metadata).__name__}>"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return str(os.getuid())

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Inherited by every program that a test starts, so that it is found wherever it has gone:
 # also when its parent is dead and it has made a session of its own.
 MARK = "RUNFORREST_TEST_SESSION"
 os.environ[MARK] = uuid.uuid4().hex
 
-DYING_SECONDS = 5.0
+DYING_SECONDS = 30.0
+
+# Several tests run at the same time: that an example takes long says nothing.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 TRIED = pytest.StashKey["Counter[str]"]()
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -14,7 +19,12 @@ T = TypeVar("T")
 POLL_SECONDS = 0.005
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 10, what: str = "") -> T:
+def files(folder: Path, pattern: str) -> list[Path]:
+    """Those below it that fit, also while folders in it come and go, at which `Path.glob` may raise."""
+    return [Path(path) for path in glob.glob(f"{glob.escape(str(folder))}/{pattern}", recursive=True)]
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 30, what: str = "") -> T:
     """Return the first true value of ``condition()``; fail with what was awaited if none comes in time.
 
     Without ``what``, the text is the source of the condition.
@@ -36,3 +46,20 @@ def _source(condition: Callable[[], object]) -> str:
         return inspect.getsource(condition).strip()
     except (OSError, TypeError):  # built interactively, or a callable object
         return repr(condition)
+
+
+@contextmanager
+def small_filesystem(tmp_path: Path, options: str) -> Iterator[Path]:
+    """A tmpfs of its own, with these options; a test that can't have one is skipped."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small filesystem needs root")
+    place = tmp_path / "small"
+    place.mkdir(0o700)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"{options},mode=700", "tmpfs", str(place)],
+                          capture_output=True)
+    if made.returncode:
+        pytest.skip(f"can't mount a tmpfs here: {made.stderr.decode().strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

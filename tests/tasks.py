@@ -18,6 +18,27 @@ def log_and_sleep(log: str, number: int, seconds: float) -> int:
     return number
 
 
+def log_and_wait(log: str, number: int, enough: str, seconds: float = 600.0) -> int:
+    """The same, but it ends as soon as there is this file: for a test in which nothing may end by itself."""
+    with open(log, "a") as file:
+        file.write(f"{number} {os.getpid()}\n")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not os.path.exists(enough):
+        time.sleep(0.01)
+    return number
+
+
+def meet(log: str, number: int, runners: int) -> int:
+    """End when tasks of so many runners have begun, so that each has its share."""
+    with open(log, "a") as file:
+        file.write(f"{number} {os.environ['RUNFORREST_RUNNER']}\n")
+    while True:
+        with open(log) as file:
+            if len({line.split()[1] for line in file if line.endswith("\n")}) >= runners:
+                return number
+        time.sleep(0.05)
+
+
 def hang(log: str, ignore_term: bool = False) -> None:
     if ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -179,3 +200,15 @@ def spoil_surroundings() -> int:
     os.environ["SPOILT"] = "yes"
     del os.environ["PATH"]
     return os.getpid()
+
+
+def print_and_exit(text: str) -> None:
+    """Die without a word to the guard."""
+    print(text, flush=True)
+    os._exit(3)
+
+
+def crash_when_told(told: str) -> None:
+    while not os.path.exists(told):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGKILL)

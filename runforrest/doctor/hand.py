@@ -104,6 +104,10 @@ class Hand:
         """Create ``won/<name>`` exclusively, each at its moment."""
         return [timed(at, write_new, self.at("won/" + name), to.encode()) for name, at in tries]
 
+    def symlink(self, tries: List[Tuple[str, float]], to: str) -> List[Tuple[float, float, str]]:
+        """Make the symbolic link ``won/<name>``, with a text of this hand's own, each at its moment."""
+        return [timed(at, os.symlink, to, self.at("won/" + name)) for name, at in tries]
+
     def held(self, folder: str, names: List[str], to: str) -> List[str]:
         """What is under each name: '' nothing, 'it' the file that was raced for, 'other' anything else."""
         return [content(self.at(folder + "/" + name + to), name) for name in names]

@@ -92,10 +92,11 @@ class HandProcess:
     def close(self) -> None:
         """Let it tidy up and end; one that hangs in the folder is killed, and not waited for."""
         assert self._process.stdin and self._process.stdout and self._process.stderr
-        try:
-            self._process.stdin.close()
-        except OSError:
-            pass
+        for pipe in (self._process.stdin, self._process.stdout):    # it may be in the middle of a long answer
+            try:
+                pipe.close()
+            except OSError:
+                pass
         try:
             self._process.wait(LAST_CHANCE if self.hung else CLOSING)
         except subprocess.TimeoutExpired:
@@ -104,7 +105,6 @@ class HandProcess:
                 self._process.wait(1.0)
             except subprocess.TimeoutExpired:
                 pass
-        self._process.stdout.close()
         self._process.stderr.close()
 
     def _send(self, data: bytes) -> None:

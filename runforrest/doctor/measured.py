@@ -93,6 +93,7 @@ class Measured:
     reading   files that were read while they were published: whole, torn, late (the end was missing), gone
     locked    whether a lock of one hand keeps out the other
     created   owner of a new file, and the seconds that its time is ahead of this host's
+    no_room   what could not be tried for lack of room, after which nothing else was
     hung      the operation that did not come back
     """
 
@@ -102,12 +103,14 @@ class Measured:
     rename: Race | None = None
     stale: Race | None = None
     create: Race | None = None
+    link: Race | None = None
     reading: dict[str, int] | None = None
     delays: list[Delay] = field(default_factory=list)
     speed: dict[str, Speed] = field(default_factory=dict)
     locked: bool | None = None
     created: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    no_room: str = ""
     hung: str = ""
     seconds: float = 0.0
 

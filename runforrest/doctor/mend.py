@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from runforrest.doctor.repair import DAY, Finding
+from runforrest.doctor.repair import DAY, SEEN_SECONDS, Finding
 from runforrest.doctor.survey import ALIVE, Copy, Peer, look_at
 from runforrest.errors import InvalidArgument, TaskListInUse
 from runforrest.folder import journal, layout, settings
 from runforrest.folder.attempts import TakenOver, new_tag
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.gates import Gates
 from runforrest.folder.leases import DEAD, ORPHAN, Membership
 from runforrest.folder.settings import Settings
 from runforrest.folder.signing import key_from
@@ -138,9 +139,13 @@ class Mender:
         try:
             self.folder.record_end(mine, self.membership.runner, outcomes.UNLOADABLE, f"the task's file is damaged: "
                                    f"{finding.what} (found by `runforrest doctor --repair`)")
+            self.folder.force_result(mine, self.membership.runner)
         except TakenOver:
             return "others have taken it"
-        return "" if self.folder.commit(mine, self.membership.runner, layout.FAIL) else "others have taken it"
+        if not self.folder.commit(mine, self.membership.runner, layout.FAIL):
+            return "others have taken it"
+        Gates(self.folder).ended((mine.id, layout.FAIL))
+        return ""
 
     def requeue(self, finding: Finding) -> str:
         copy = finding.copy
@@ -148,6 +153,18 @@ class Mender:
         if not self._unchanged(copy):
             return "it has changed meanwhile"
         return "" if self.folder.requeue(copy.name, copy.state) else "it is gone"
+
+    def end(self, finding: Finding) -> str:
+        """Tasks that wait for what is nowhere in the list."""
+        gates, gate = Gates(self.folder), finding.where.rpartition("/")[2]
+        missing = gates.waiting.hopeless().get(gate)
+        if missing is None:
+            return "what they wait for is there, or nothing waits"
+        names = [name for each, name in gates.waiting.tasks() if each == gate]
+        gates.end(gate, names, outcomes.DEPENDENCY_FAILED,
+                  f"not run, as {missing}, which it waited for, is not in the list any more")
+        gates.ended()
+        return ""
 
     def _unchanged(self, copy: Copy) -> bool:
         """Whether the file is as it was when the plan was made."""
@@ -159,11 +176,22 @@ class Mender:
     # -- leftovers -----------------------------------------------------------------------
 
     def remove(self, finding: Finding) -> str:
+        return self._remove_old(finding.where, DAY)
+
+    def forget(self, finding: Finding) -> str:
+        """Remove a request that nobody can meet any more."""
+        if finding.because and not self._unchanged(finding.because):
+            return f"{finding.because.path} has changed meanwhile"
+        if finding.where.rpartition("@")[2] in self.membership.peers():
+            return "the runner is there"
+        return self._remove_old(finding.where, SEEN_SECONDS)
+
+    def _remove_old(self, path: str, seconds: float) -> str:
         """Its age counts by the file server's clock: that of the heartbeat that was just made."""
         now = os.stat(self.fs.path(f"{layout.HB}/{self.membership.runner}@{self.membership.beats}")).st_ctime
-        if now - os.stat(self.fs.path(finding.where)).st_mtime < DAY:
+        if now - os.stat(self.fs.path(path)).st_mtime < seconds:
             return "by the file server's clock it is too new"
-        self.fs.unlink(finding.where)
+        self.fs.unlink(path)
         return ""
 
 

@@ -20,6 +20,7 @@ SCRATCH = ".runforrest-doctor"     #: followed by a tag
 SAME_FOLDER_SECONDS = 30.0         # until the second hand must have seen what the first has made
 ONE_CLOCK = 0.001                  # seconds: two programs of one machine have the same monotonic clock
 BATCHES = 20
+NO_ROOM = ("ENOSPC", "EDQUOT")
 LEAD = 0.05                        # seconds between asking for a race and its first try, besides the way there
 
 
@@ -93,13 +94,23 @@ class _Session:
             return
         for what, step in (("locks", self._lock), ("speed", self._speed), ("rename race", self._rename_race),
                            ("stale names", self._stale), ("exclusive create", self._create_race),
-                           ("reading", self._reading), ("visibility", self._visibility)):
+                           ("symbolic links", self._link_race), ("reading", self._reading),
+                           ("visibility", self._visibility)):
             self.doing = what
             self.say(what)
             try:
                 step()
             except Refused as error:
-                self.found.failures[what] = str(error)
+                if not self._failed(error):
+                    return
+
+    def _failed(self, error: Refused) -> bool:
+        """Take note of a step that could not be done; False if others can't be, either, for lack of room."""
+        if error.code in NO_ROOM:
+            self.found.no_room = f"{self.doing}: {error}"
+        else:
+            self.found.failures[self.doing] = str(error)
+        return not self.found.no_room
 
     # -- before anything is tried --------------------------------------------------------
 
@@ -125,7 +136,7 @@ class _Session:
         try:
             self.found.created = self.first.call("make", directory=self.first.place.directory, name=name)
         except Refused as error:
-            self.found.failures[self.doing] = str(error)
+            self._failed(error)
             return False
         try:
             same = self.second.call("find", PATIENCE + SAME_FOLDER_SECONDS, directory=self.second.place.directory,
@@ -173,6 +184,10 @@ class _Session:
         tries = self._together("create", [f"c{n}" for n in range(self.effort.races // 2)])
         self.found.create = create_race(*tries)
 
+    def _link_race(self) -> None:
+        tries = self._together("symlink", [f"l{n}" for n in range(self.effort.races // 2)])
+        self.found.link = create_race(*tries)
+
     def _ready(self, names: list[str]) -> None:
         self.first.call("fill", folder="race", names=names)
         for hand in (self.first, self.second):
@@ -208,8 +223,11 @@ class _Session:
         for start, writer, reader in ((0, self.first, self.second), (count, self.second, self.first)):
             reader.ask("read", start=start, count=count, seconds=seconds)
             writer.ask("publish", start=start, count=count, gap=0.003)
-            writer.answer()
-            for kind, number in reader.answer(PATIENCE + seconds).items():
+            try:
+                writer.answer()
+            finally:                       # else it would be taken for the answer to what is asked next
+                found = reader.answer(PATIENCE + seconds)
+            for kind, number in found.items():
                 seen[kind] += number
         self.found.reading = seen
 

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runforrest.doctor.survey import ALIVE, GONE, NOBODY, TORN, WHOLE, Copy, Leftover, Peer, Picture
-from runforrest.folder import layout
+from runforrest.folder import layout, requests
 from runforrest.model import outcomes
 
 DAY = 86400.0
+SEEN_SECONDS = 60.0                # what is as old as that is not seen before the runner or task that it is about
 
 #: what can be done: methods of `runforrest.doctor.mend.Mender`
-MAKE_FOLDER, COMPLETE, NEW_SETTINGS, TAKE_BACK, WATCH, FORCE, ASIDE, FAIL, REQUEUE, REMOVE = (
-    "make_folder", "complete", "new_settings", "take_back", "watch", "force", "aside", "fail", "requeue", "remove")
+MAKE_FOLDER, COMPLETE, NEW_SETTINGS, TAKE_BACK, WATCH, FORCE, ASIDE, FAIL, REQUEUE, REMOVE, FORGET, END = (
+    "make_folder", "complete", "new_settings", "take_back", "watch", "force", "aside", "fail", "requeue", "remove",
+    "forget", "end")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def plan(picture: Picture, force: Sequence[str] = ()) -> list[Finding]:
     found = [*_settings(picture, quiet), *_runners(picture, force)]
     for copies in by_id.values():
         found += _of_task(copies, quiet)
-    return [*found, *_leftovers(picture), *_told(picture)]
+    return [*found, *_gates(picture, quiet), *_requests(picture, quiet), *_leftovers(picture), *_told(picture)]
 
 
 # -- the list itself ---------------------------------------------------------------------
@@ -180,6 +182,33 @@ def _if_quiet(quiet: bool, finding: Finding) -> Finding:
 
 
 # -- the rest ----------------------------------------------------------------------------
+
+
+def _gates(picture: Picture, quiet: bool) -> Iterator[Finding]:
+    for gate, number, missing in picture.hopeless:
+        where = f"{layout.WAITING}/{gate}"
+        tasks, them = (f"{number} tasks wait", "them") if number > 1 else ("1 task waits", "it")
+        yield _if_quiet(quiet, Finding(
+            where, f"{tasks} for {missing}, which is nowhere in the list",
+            f"move {them} to fail/, as dependency_failed (to run {them} all the same: "
+            f"`mv {where}/*.pkl {layout.TODO}/`)",
+            END))
+
+
+def _requests(picture: Picture, quiet: bool) -> Iterator[Finding]:
+    """What is asked of somebody who can't do it any more.  A pause of all runners holds for those to come."""
+    runners = {peer.name for peer in picture.peers}
+    waiting = {copy.name.id for copy in picture.copies if copy.state in (layout.WAITING, layout.TODO, layout.DOING)}
+    ended = {copy.name.id: copy for copy in picture.copies}
+    for what, about in ((each.what, each.about) for each in picture.requests if each.age > SEEN_SECONDS):
+        where = requests.path(what, about)
+        if what in (requests.PAUSE, requests.STOP, requests.STOP_NOW) and about and about not in runners:
+            yield Finding(where, "asked of a runner that is gone", "remove it", FORGET)
+        elif what == requests.CANCEL and about in ended and about not in waiting:
+            copy = ended[about]
+            yield Finding(where, f"the task has ended: {copy.path}", "remove it", FORGET, because=copy)
+        elif what == requests.CANCEL and about and about not in waiting:
+            yield _if_quiet(quiet, Finding(where, "asked for a task that is nowhere in the list", "remove it", FORGET))
 
 
 def _leftovers(picture: Picture) -> Iterator[Finding]:

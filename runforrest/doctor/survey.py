@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickletools
 import stat
@@ -13,12 +12,14 @@ from dataclasses import dataclass, field
 
 from runforrest.doctor.probe import SCRATCH
 from runforrest.errors import FormatVersionError, NotATaskList
-from runforrest.folder import frames, identity, layout
+from runforrest.folder import frames, identity, layout, requests
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.leases import DEAD, ORPHAN, Membership
+from runforrest.folder.gate import is_gate
+from runforrest.folder.leases import DEAD, ORPHAN, Membership, read_heartbeat
 from runforrest.folder.settings import Settings, open_list
-from runforrest.folder.stored import ATTEMPT, ENVELOPE, side_records
+from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask
 from runforrest.folder.transitions import TaskFolder
+from runforrest.folder.waiting import Waiting
 from runforrest.model.names import SUFFIX, Name, is_sequence
 
 CHECKED = 1 << 24                  # bytes of a pickle whose checksum is verified; larger ones are believed
@@ -80,6 +81,15 @@ class Leftover:
     age: float
 
 
+@dataclass(frozen=True)
+class Request:
+    """``what`` is asked of a runner, or of a task; ``about`` is '' for all runners.  ``age``: as of a `Leftover`."""
+
+    what: str
+    about: str
+    age: float
+
+
 @dataclass
 class Picture:
     """Everything that was found.
@@ -88,6 +98,7 @@ class Picture:
     missing         folders that should be there
     foreign         (path, what it is) of what is no task's
     sides           files in tries/ of tasks that are nowhere
+    hopeless        gates that nobody's work opens: how many tasks wait there, and for one that is nowhere in the list
     set_aside       how many files are in dup/
     open_to_others  (folder, mode) that others may write to
     """
@@ -101,27 +112,31 @@ class Picture:
     leftovers: list[Leftover] = field(default_factory=list)
     foreign: list[tuple[str, str]] = field(default_factory=list)
     sides: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    hopeless: list[tuple[str, int, str]] = field(default_factory=list)
     set_aside: int = 0
     open_to_others: list[tuple[str, int]] = field(default_factory=list)
     scratch: list[str] = field(default_factory=list)
 
 
 def survey(fs: FileOps) -> Picture:
-    """Read the list.  Raises NotATaskList, FormatVersionError."""
+    """Read the list.  Raises NotATaskList, FormatVersionError, OSError."""
     settings, problem = _settings(fs)
     picture = Picture(fs.root, settings, problem)
     picture.missing = [state for state in (layout.TODO, layout.DONE, layout.FAIL)
                        if not os.path.isdir(fs.path(state))]
+    picture.requests = list(_requests(fs))      # before the runners and tasks that they may be about
     for state in (layout.TODO, layout.DONE, layout.FAIL):
-        for entry in _listed(fs, state):
+        for entry in fs.entries(state):
             _sort_in(fs, picture, state, entry)
+    _look_at_gates(fs, picture)
     picture.peers = list(_peers(TaskFolder(fs, settings)))
     for peer in picture.peers:
-        for entry in _listed(fs, f"{layout.DOING}/{peer.name}"):
+        for entry in fs.entries(f"{layout.DOING}/{peer.name}"):
             _sort_in(fs, picture, layout.DOING, entry, peer.name)
-    picture.leftovers = [left for entry in _listed(fs, layout.TMP) if (left := _leftover(fs, entry))]
+    picture.leftovers = [left for entry in fs.entries(layout.TMP) if (left := _leftover(fs, entry))]
     picture.sides = list(_without_task(fs, {copy.name.id for copy in picture.copies}))
-    picture.set_aside = len(_listed(fs, layout.DUP))
+    picture.set_aside = len(fs.entries(layout.DUP))
     picture.open_to_others = list(_open_to_others(fs, settings.group))
     picture.scratch = sorted(n for n in os.listdir(fs.root) if n.startswith(SCRATCH + "."))
     return picture
@@ -132,8 +147,8 @@ def _settings(fs: FileOps) -> tuple[Settings, str]:
         return open_list(fs), "" if fs.exists(layout.SETTINGS) else "missing"
     except FormatVersionError:
         raise
-    except NotATaskList:
-        if not os.path.lexists(fs.path(layout.SETTINGS)):
+    except NotATaskList as error:
+        if error.kind or not os.path.lexists(fs.path(layout.SETTINGS)):
             raise
         return Settings(), "damaged"
 
@@ -141,11 +156,29 @@ def _settings(fs: FileOps) -> tuple[Settings, str]:
 # -- tasks -------------------------------------------------------------------------------
 
 
+def _look_at_gates(fs: FileOps, picture: Picture) -> None:
+    waiting = Waiting(TaskFolder(fs, picture.settings))
+    for entry in fs.entries(layout.WAITING):
+        if not is_gate(entry) or not _is_folder(fs, f"{layout.WAITING}/{entry}"):
+            picture.foreign.append((f"{layout.WAITING}/{entry}", "no gate"))
+            continue
+        for file in fs.entries(f"{layout.WAITING}/{entry}"):
+            _sort_in(fs, picture, layout.WAITING, file, entry)
+    for gate, missing in waiting.hopeless().items():
+        number = sum(copy.runner == gate for copy in picture.copies)
+        if number:
+            picture.hopeless.append((gate, number, missing))
+
+
+def _is_folder(fs: FileOps, path: str) -> bool:
+    return os.path.isdir(fs.path(path)) and not os.path.islink(fs.path(path))
+
+
 def _sort_in(fs: FileOps, picture: Picture, state: str, entry: str, runner: str = "") -> None:
     path = "/".join(filter(None, (state, runner, entry)))
     name = Name.parse(entry)
     if name is None:
-        log = Name.parse(entry[:-4] + SUFFIX) if entry.endswith(".log") else None
+        log = Name.parse(layout.task_of_log(entry))
         if log is None or not log.tries:
             picture.foreign.append((path, "a folder" if os.path.isdir(fs.path(path)) else "no name of a task"))
         return
@@ -167,6 +200,8 @@ def look_at(fs: FileOps, state: str, name: Name, runner: str = "") -> Copy:
         info = os.fstat(fd)
         if stat.S_ISDIR(info.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a folder")
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "a pipe, or a device: no file")
         found = list(frames.backwards(fd))
         shape, why = _shape(fd, name, found)
         records = [(f, f.record) for f in found if f.record.get("frame") == ATTEMPT]
@@ -176,7 +211,9 @@ def look_at(fs: FileOps, state: str, name: Name, runner: str = "") -> Copy:
         os.close(fd)
     result = own[1] if own else None
     if own is None and name.tries:
-        result = next((r for r in side_records(fs, name) if r.get("attempt") == name.attempt), None)
+        task = StoredTask(name, found[::-1], info.st_size)
+        task.add_side_records(fs, history=False)
+        result = task.result()
     return Copy(state, name, runner, shape, why, tuple(str(r.get("attempt")) for _, r in records),
                 str(result.get("outcome") or "?") if result else "", damaged, info.st_size, info.st_mtime_ns,
                 (info.st_dev, info.st_ino), info.st_nlink)
@@ -216,22 +253,23 @@ def _peers(folder: TaskFolder) -> Iterator[Peer]:
     member = Membership(folder)            # only to look: it is never registered
     alive = set(member.alive())
     for name, number in sorted(member.peers().items()):
-        found = _heartbeat(folder.fs, name, number)
+        found, _ = read_heartbeat(folder.fs, name, number)
         state = GONE
         if number == ORPHAN:
             state = NOBODY
         elif number != DEAD and name in alive:
-            state = ALIVE if identity.verdict(found, member.local) in ("alive", "ending") else UNKNOWN
-        tasks = sum(Name.parse(entry) is not None for entry in _listed(folder.fs, f"{layout.DOING}/{name}"))
+            state = ALIVE if identity.verdict(found, folder.local) in ("alive", "ending") else UNKNOWN
+        tasks = sum(Name.parse(entry) is not None for entry in folder.fs.entries(f"{layout.DOING}/{name}"))
         yield Peer(name, state, number, str(found.get("host", "")), tasks)
 
 
-def _heartbeat(fs: FileOps, runner: str, number: str) -> dict[str, object]:
-    try:
-        found = json.loads(fs.read(f"{layout.HB}/{runner}@{number}"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _requests(fs: FileOps) -> Iterator[Request]:
+    for what, about in requests.pending(fs):
+        try:
+            made = os.lstat(fs.path(requests.path(what, about))).st_mtime
+        except OSError:                    # it has been met
+            continue
+        yield Request(what, about, time.time() - made)
 
 
 def _leftover(fs: FileOps, entry: str) -> Leftover | None:
@@ -250,7 +288,7 @@ def _leftover(fs: FileOps, entry: str) -> Leftover | None:
 
 
 def _without_task(fs: FileOps, ids: set[str]) -> Iterator[str]:
-    for entry in _listed(fs, layout.TRIES):
+    for entry in fs.entries(layout.TRIES):
         name = Name.parse(os.path.splitext(entry)[0] + SUFFIX)
         if name is None or name.id not in ids:
             yield f"{layout.TRIES}/{entry}"
@@ -265,10 +303,3 @@ def _open_to_others(fs: FileOps, group: bool) -> Iterator[tuple[str, int]]:
             continue
         if mode & (stat.S_IWOTH if group else stat.S_IWGRP | stat.S_IWOTH):
             yield folder or ".", mode
-
-
-def _listed(fs: FileOps, folder: str) -> list[str]:
-    try:
-        return fs.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

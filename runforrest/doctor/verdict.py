@@ -11,7 +11,7 @@ from runforrest.doctor.measured import APPENDED, BEAT, NEW, REMOVED, Measured, R
 from runforrest.folder.identity import LOCAL_TYPES
 from runforrest.folder.settings import Settings
 
-GOOD, ADJUST, UNUSABLE = "good", "good with these settings", "not usable"
+GOOD, ADJUST, UNTRIED, UNUSABLE = "good", "good with these settings", "too little room to try", "not usable"
 BAD, WARNING, NOTE = "bad", "warning", "note"
 
 SHARED_BEAT = 15.0                 # what lists in shared folders have
@@ -19,6 +19,7 @@ LOCAL_BEAT = 2.0
 NFS_CACHE = 60.0                   # seconds that an NFS client may keep a listing, unless its mount says otherwise
 CLOCKS_APART = 60.0
 LITTLE_ROOM, FEW_FILES = 1 << 30, 10_000
+NEEDED = "some 20 MiB and 3000 files"      # for what `probe.Effort` tries
 MEMORY_TYPES = ("tmpfs", "ramfs")
 
 WHAT = {NEW: "a new file in a listing", REMOVED: "a removed file gone from a listing",
@@ -67,7 +68,8 @@ def judge(found: Measured, current: Settings | None = None) -> Verdict:
                *_rest(found)]
     if wanted != base:
         remarks.append(Remark(WARNING, _too_short(base, wanted, delay, current is not None)))
-    level = UNUSABLE if any(r.level == BAD for r in remarks) else GOOD if wanted == base else ADJUST
+    level = (UNUSABLE if any(r.level == BAD for r in remarks) else UNTRIED if found.no_room
+             else GOOD if wanted == base else ADJUST)
     remarks.sort(key=lambda r: (BAD, WARNING, NOTE).index(r.level))
     return Verdict(level, tuple(remarks), wanted.beat, wanted.lease, wanted.durability, delay, rates(found))
 
@@ -153,6 +155,13 @@ def _promises(found: Measured) -> Iterator[Remark]:
     if found.create and found.create.both:
         yield Remark(NOTE, f"{found.create.both} of {found.create.tried} exclusive creates were won by both; the "
                            f"protocol uses them for names with a random part only")
+    if found.link and found.link.both:
+        yield Remark(WARNING, f"{found.link.both} of {found.link.tried} symbolic links were made by both: this does "
+                              f"for task lists, and not for keys (runforrest.once), which two would get; keep "
+                              f"those in a server, or elsewhere")
+    elif found.link and not found.link.once:
+        yield Remark(NOTE, f"symbolic links can't be made here ({', '.join(found.link.errors)}): this does for task "
+                           f"lists, and not for keys (runforrest.once)")
     if found.locked is False:
         yield Remark(NOTE, "locks do not keep the other out; they are only used for tidying up and for history.jsonl")
 
@@ -213,9 +222,14 @@ def _mounts(found: Measured) -> Iterator[Remark]:
 
 def _room(found: Measured) -> Iterator[Remark]:
     facts = found.here.facts if found.here else {}
+    files = facts.get("files_free")
+    if found.no_room:
+        free = f"{facts.get('bytes_free', 0) / 2 ** 20:.1f} MiB{'' if files is None else f' and {files} more files'}"
+        yield Remark(WARNING, f"{found.no_room}; {free} were free at the beginning, and it takes {NEEDED}: what this "
+                              f"filesystem keeps can't be told")
+        return
     if facts.get("bytes_free", LITTLE_ROOM) < LITTLE_ROOM:
         yield Remark(WARNING, f"only {facts['bytes_free'] / 2 ** 20:.0f} MiB are free")
-    files = facts.get("files_free")
     if files is not None and files < FEW_FILES:
         yield Remark(WARNING, f"only {files} more files fit; each task is one")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOTCONN, errno.ETIMEDOUT)
 #: the task's own file can't be appended to: the result goes beside it
 NOT_APPENDABLE = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+#: what a file gives that the disk has lost, and for a while any file of a server that is away
+DAMAGED = (errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
 #: it can't be written there either, as a permission was lost or a ticket has run out: that may pass, too
 WAITED_OUT = (*PASSING, errno.EACCES, errno.EPERM)
 
@@ -34,14 +36,15 @@ def new_tag(length: int = 4) -> str:
 
 
 def write_attempt(fs: FileOps, path: str, name: Name, record: Record | bytes, payload: bytes = b"",
-                  force: bool = True, cut: int | None = None, later: bool = False) -> None:
+                  cut: int | None = None, beside: bool = False) -> None:
     """Append an attempt's frame to the claimed file, or put it into ``tries/`` after a take-over.
+
+    Nothing is forced: `force_attempt` does that, before the task is published.
 
     path    the claimed file, ``doing/<runner>/<name>``
     record  the attempt's record, or its JSON
-    force   fsync before returning (durability ``normal`` and ``full``)
-    later   `force_attempt` comes later: what is appended is not forced here
     cut     where the intact part of the file ends: what a dying child wrote behind it is dropped
+    beside  leave the file alone
 
     Raises TakenOver if the claim is no longer there, OSError if the disk fails (then the file is as
     it was).
@@ -49,9 +52,9 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record | bytes, pa
     if fs.trust.key:
         record = fs.trust.key.signed(signing.RESULT, name.id, record, payload)
     chunks = frames.encode(record, payload)
-    if name.lost == 0:          # nobody else ever had it open
+    if name.lost == 0 and not beside:       # nobody else ever had it open
         try:
-            fs.append(path, chunks, force and not later, cut)
+            fs.append(path, chunks, cut)
             return
         except FileNotFoundError:
             keep_duplicate(fs, path, name, chunks)
@@ -60,26 +63,42 @@ def write_attempt(fs: FileOps, path: str, name: Name, record: Record | bytes, pa
             if error.errno not in NOT_APPENDABLE:
                 raise
     try:
-        create_internal(fs, layout.TRIES, name.side(), chunks, force)
+        create_internal(fs, layout.TRIES, name.side(), chunks)
     except FileExistsError:     # an attempt to write it that failed half way: the name is ours alone
-        fs.unlink(f"{layout.TRIES}/{name.side()}")
-        fs.create(f"{layout.TRIES}/{name.side()}", chunks, force)
-    if force:
-        fs.force_folder(layout.TRIES)
+        fs.unlink(side_file(name))
+        fs.create(side_file(name), chunks)
+
+
+def side_file(name: Name) -> str:
+    """Where the record of an attempt is that must not, or can't, be in the task's own file."""
+    return f"{layout.TRIES}/{name.side()}"
 
 
 def force_attempt(fs: FileOps, path: str, name: Name, anew: bool = False) -> None:
-    """Force what was to be forced ``later``.  ``anew``: an earlier try failed.
+    """Force what `write_attempt` has written, wherever that is.  ``anew``: an earlier try failed.
 
     Raises OSError; not for a claim that is no longer there, as the commit will find out about that.
     """
-    if name.lost:               # in a file of its own, which was forced at once
-        return
+    try:
+        if not name.lost and force_record(fs, path, anew):
+            return
+    except OSError:
+        if not fs.exists(side_file(name)):
+            raise
+    force_record(fs, side_file(name), anew)
+
+
+def force_record(fs: FileOps, path: str, anew: bool = False) -> bool:
+    """Force one file; False if it is not there, or not to be written to."""
     try:
         fs.force_file(path, anew)
     except OSError as error:
         if error.errno not in (errno.ENOENT, *NOT_APPENDABLE):
             raise
+        return False
+    if path.startswith(layout.TRIES):
+        fs.force_folder(layout.TRIES)
+    return True
 
 
 def keep_duplicate(fs: FileOps, path: str, name: Name, chunks: list[bytes]) -> None:
@@ -91,14 +110,15 @@ def keep_duplicate(fs: FileOps, path: str, name: Name, chunks: list[bytes]) -> N
         pass
 
 
-def create_internal(fs: FileOps, folder: str, file: str, chunks: list[bytes], force: bool = False) -> None:
+def create_internal(fs: FileOps, folder: str, file: str, chunks: list[bytes]) -> None:
     """Create a file in an internal folder, which a leaving runner may just have tidied away."""
     try:
-        fs.create(f"{folder}/{file}", chunks, force)
+        fs.create(f"{folder}/{file}", chunks)
     except FileNotFoundError:
+        fs.check_there()
         for missing in (layout.INTERNAL, folder):
             try:
                 fs.mkdir(missing)
             except FileExistsError:
                 pass
-        fs.create(f"{folder}/{file}", chunks, force)
+        fs.create(f"{folder}/{file}", chunks)

@@ -13,6 +13,8 @@ import os
 import struct
 import zlib
 
+from runforrest.errors import InvalidArgument
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +63,12 @@ def encode(record: Record | bytes, payload: bytes = b"") -> list[bytes]:
     """A frame as chunks to write one after the other; a large payload is not copied.
 
     record  the record, or its JSON
+    Raises InvalidArgument if nobody could read it, as it is too long.
     """
     head = record if isinstance(record, bytes) else to_json(record).encode()
+    if len(head) > MAX_RECORD:
+        raise InvalidArgument(f"what is to be kept of a task besides its call takes {len(head):,} bytes; at most "
+                              f"{MAX_RECORD:,} fit, so a command that long belongs into a file")
     foot = FOOTER.pack(MAGIC, len(head), len(payload), zlib.crc32(head), zlib.crc32(payload), 0)[:-4]
     small = head + foot + struct.pack("<I", zlib.crc32(foot))
     if len(payload) < TAIL:

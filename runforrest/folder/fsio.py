@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 
+from runforrest.folder import layout
 from runforrest.folder.trust import Trust
 
 TYPE_CHECKING = False
@@ -34,13 +35,15 @@ class FileOps:
     the caller looks for its own destination (`exists`) before it concludes anything.
     What is opened is never a symbolic link.
 
-    trust  whose files may be unpickled, and for whom new ones are made
+    trust    whose files may be unpickled, and for whom new ones are made
+    awaited  a runner is at work: where the whole folder is away, nothing is concluded from what is not there
     """
 
     def __init__(self, root: str | os.PathLike[str], hook: Hook | None = None, trust: Trust | None = None) -> None:
         self.root = os.path.abspath(os.fspath(root))
         self.hook = hook or _hook_from_environment()
         self.trust = trust or Trust()
+        self.awaited = False
 
     def before(self, operation: str, *args: object) -> None:
         if self.hook is not None:
@@ -48,6 +51,17 @@ class FileOps:
 
     def after(self, operation: str, *args: object) -> None:
         """Called when the operation has succeeded."""
+
+    def check_there(self) -> None:
+        """Raise OSError (ESTALE) if the whole list is away, as an automount, or by a person's hand, and ``awaited``:
+        then it says nothing that some name is not in it.
+        """
+        if self.awaited and not self.is_there():
+            raise OSError(errno.ESTALE, "the folder of the list is not there", self.root)
+
+    def is_there(self) -> bool:
+        """Whether there is a list; what it was mounted on is none."""
+        return os.path.exists(self.path(layout.SETTINGS)) or os.path.isdir(self.path(layout.TODO))
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -103,10 +117,21 @@ class FileOps:
         """The names in a folder, sorted, without those that are the system's (``.nfs…``)."""
         return sorted(self.scan(name))
 
+    def entries(self, name: str) -> list[str]:
+        """`listdir`; [] where there is no such folder.  Other errors are raised: trouble is not emptiness."""
+        try:
+            return self.listdir(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def scan(self, name: str, folders: bool = True) -> Iterator[str]:
         """The names in a folder as they come; without sub-folders if asked."""
         self.before("listdir", name)
-        fd = os.open(self.path(name), FOLDER)
+        try:
+            fd = os.open(self.path(name), FOLDER)
+        except FileNotFoundError:
+            self.check_there()
+            raise
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -129,6 +154,7 @@ class FileOps:
                 return True
             except OSError as error:
                 if error.errno in ABSENT:
+                    self.check_there()
                     return False
                 if error.errno != errno.ESTALE:
                     raise
@@ -137,11 +163,23 @@ class FileOps:
     # -- contents ------------------------------------------------------------------------
 
     def create(self, name: str, chunks: Iterable[bytes], force: bool = False, mode: int = 0) -> None:
-        """Create a file that must not exist, write the chunks, force them if asked, and close."""
+        """Create a file that must not exist, write the chunks, force them if asked, and close; on an error there is
+        no file: the name of some says all, as that of a request.
+        """
         self.before("create", name)
         fd = self._open_new(name, os.O_WRONLY | os.O_EXCL, mode)
-        self._fill(fd, name, chunks, force)
+        try:
+            self._fill(fd, name, chunks, force)
+        except OSError:
+            self._unlink_anyhow(name)
+            raise
         self.after("create", name)
+
+    def _unlink_anyhow(self, name: str) -> None:
+        try:
+            self.unlink(name)
+        except OSError:
+            pass
 
     def open_output(self, name: str) -> int:
         """A descriptor to append to and to read from; the file is made if it is missing."""
@@ -151,7 +189,10 @@ class FileOps:
     def _open_new(self, name: str, flags: int, mode: int = 0) -> int:
         fd = os.open(self.path(name), flags | os.O_CREAT | NOFOLLOW, mode or self.trust.file_mode)
         if self.trust.shared:
-            os.fchmod(fd, mode or self.trust.file_mode)         # whatever the umask is
+            try:
+                os.fchmod(fd, mode or self.trust.file_mode)     # whatever the umask is
+            except PermissionError:                             # it was there: another member's, who has done so
+                pass
         return fd
 
     def empty(self, name: str) -> None:
@@ -162,7 +203,7 @@ class FileOps:
         finally:
             os.close(fd)
 
-    def append(self, name: str, chunks: Iterable[bytes], force: bool = False, cut: int | None = None) -> None:
+    def append(self, name: str, chunks: Iterable[bytes], cut: int | None = None) -> None:
         """Append to a file that exists; on an error it is cut back to what it was.
 
         ``cut``: drop everything from this offset on first, which an earlier writer left unfinished.
@@ -170,12 +211,9 @@ class FileOps:
         one of these may be outside of this folder.
         """
         self.before("open", name)
-        fd = self._open_there(name, os.O_WRONLY | os.O_APPEND)
+        fd, info = self._open_own(name, os.O_WRONLY | os.O_APPEND)
         try:
-            info = os.fstat(fd)
             end = info.st_size
-            if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or self.trust.objection(info):
-                raise PermissionError(errno.EPERM, "not written to, as it is not this list's alone", self.path(name))
             if cut is not None and cut != end:
                 self.before("truncate", name, cut)
                 os.ftruncate(fd, cut)
@@ -183,10 +221,22 @@ class FileOps:
         except BaseException:
             os.close(fd)
             raise
-        self._fill(fd, name, chunks, force, end)
+        self._fill(fd, name, chunks, start=end)
         self.after("append", name)
 
-    def _fill(self, fd: int, name: str, chunks: Iterable[bytes], force: bool, start: int | None = None) -> None:
+    def _open_own(self, name: str, flags: int) -> tuple[int, os.stat_result]:
+        """Open a file to write to, if it is this list's alone."""
+        fd = self._open_there(name, flags)
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or self.trust.objection(info):
+                raise PermissionError(errno.EPERM, "not written to, as it is not this list's alone", self.path(name))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, info
+
+    def _fill(self, fd: int, name: str, chunks: Iterable[bytes], force: bool = False, start: int | None = None) -> None:
         try:
             try:
                 self.before("write", name, chunks)
@@ -199,8 +249,11 @@ class FileOps:
                 if start is not None:
                     os.ftruncate(fd, start)
                 raise
-        finally:
-            os.close(fd)                # NFS reports ENOSPC and EDQUOT here: not swallowed
+            finally:
+                os.close(fd)            # NFS reports ENOSPC and EDQUOT here: not swallowed
+        except OSError as error:
+            error.filename = error.filename or self.path(name)      # the system knows only the descriptor
+            raise
 
     def open_read(self, name: str) -> int:
         """A descriptor to read from; a symbolic link is refused (ELOOP)."""
@@ -211,6 +264,9 @@ class FileOps:
         """Open what exists; a pipe in its place must not make us wait for its other end."""
         try:
             return os.open(self.path(name), flags | NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            self.check_there()
+            raise
         except BlockingIOError:         # a file server is taking back what it has lent a client
             return os.open(self.path(name), flags | NOFOLLOW)
 
@@ -229,9 +285,12 @@ class FileOps:
     # -- forcing to disk -----------------------------------------------------------------
 
     def force_file(self, name: str, anew: bool = False) -> None:
-        """fsync a file; ``anew``: after one that failed, for the system takes what was not written for written."""
+        """fsync a file; ``anew``: after one that failed, for the system takes what was not written for written.
+
+        Raises PermissionError for what `append` refuses.
+        """
         self.before("fsync", name)
-        fd = self._open_there(name, os.O_RDWR)
+        fd, _ = self._open_own(name, os.O_RDWR)
         try:
             at = 0
             while anew and (part := os.pread(fd, CHUNK, at)):
@@ -273,7 +332,7 @@ def syncfs(fd: int) -> None:
 
 
 def _fsync(fd: int) -> None:
-    """fsync what can be forced: not every filesystem has it for folders, and a pipe in a file's place has not."""
+    """fsync what can be forced: not every filesystem has it for folders."""
     try:
         os.fsync(fd)
     except OSError as error:

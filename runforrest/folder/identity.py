@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 _OCTAL = re.compile(rb"\\([0-7]{3})")         # how mountinfo writes spaces
 #: filesystems that only one machine mounts: who wrote here before the last boot is dead
 LOCAL_TYPES = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "jfs",
@@ -31,6 +29,7 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
+        import psutil  # where there is no /proc; it takes 10 ms
         return f"boot-{psutil.boot_time():.0f}"
 
 
@@ -49,6 +48,7 @@ def start_time(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+    import psutil
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -110,6 +110,7 @@ def filesystem_type(directory: str) -> str:
                 if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
                     best, kind = point, rest.split()[0].decode()
     except OSError:
+        import psutil
         for part in psutil.disk_partitions(all=True):
             if real.startswith(part.mountpoint) and len(part.mountpoint) >= len(best):
                 best, kind = part.mountpoint, part.fstype

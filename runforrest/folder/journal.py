@@ -6,15 +6,11 @@ Hints for people and for `status`; nothing depends on them.
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-import filelock
-
-from runforrest.folder import layout
+from runforrest.folder import layout, locking
 from runforrest.folder.attempts import create_internal
 from runforrest.folder.fsio import FileOps
 from runforrest.model.names import Name
@@ -49,12 +45,14 @@ class Journal:
 
     def flush(self) -> None:
         """Write what has come together; a disk in trouble costs lines here, never a task."""
+        if not self._lines:
+            return
         lines, self._lines = self._lines, []
         path = f"{layout.JOURNAL}/{self.runner}.jsonl"
         try:
-            if lines and self._made:
+            if self._made:
                 self.fs.append(path, [b"".join(lines)])
-            elif lines:
+            else:
                 create_internal(self.fs, layout.JOURNAL, f"{self.runner}.jsonl", [b"".join(lines)])
                 self._made = True
         except OSError:
@@ -85,31 +83,14 @@ def tidy(fs: FileOps) -> None:
     """Remove ``doing/`` and the internal folders as far as they are empty: the last runner has left."""
     with locked(fs) as got:
         if got:
-            for name in (*layout.INTERNALS, layout.INTERNAL, layout.DOING):
+            gated = (*layout.GATED, layout.WAITING) if fs.exists(layout.WAITING) else ()
+            for name in (*gated, *layout.INTERNALS, layout.INTERNAL, layout.DOING):
                 try:
                     fs.rmdir(name)
                 except OSError:
                     pass
 
 
-@contextmanager
-def locked(fs: FileOps) -> Iterator[bool]:
-    """Best-effort mutual exclusion; False if it could not be had.  Never needed for a task's safety."""
-    path = fs.path(layout.LOCK)
-    if not os.path.isdir(fs.root) or os.path.islink(path):
-        yield False                         # the list was removed; a lock file would make it again.  Or not ours
-        return
-    lock = filelock.FileLock(path, timeout=LOCK_SECONDS, mode=fs.trust.file_mode)
-    try:
-        lock.acquire()
-    except (filelock.Timeout, NotImplementedError, OSError):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-        try:
-            fs.unlink(layout.LOCK)
-        except OSError:
-            pass
+def locked(fs: FileOps) -> AbstractContextManager[bool]:
+    """Best-effort mutual exclusion on this list; False if it could not be had.  Never needed for a task's safety."""
+    return locking.locked(fs, layout.LOCK, LOCK_SECONDS)

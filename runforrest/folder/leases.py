@@ -12,10 +12,12 @@ import math
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
-from runforrest.folder import frames, identity, layout, requests, settings
-from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, force_attempt, new_tag
+from runforrest.folder import frames, identity, layout, requests, settings, tokens
+from runforrest.folder.attempts import NOT_APPENDABLE, create_internal, force_record, new_tag, side_file
+from runforrest.folder.fsio import FileOps
 from runforrest.folder.journal import merge_journal
 from runforrest.folder.stored import ATTEMPT, StoredTask, side_records
 from runforrest.folder.transitions import TaskFolder
@@ -35,9 +37,9 @@ class Membership:
     def __init__(self, folder: TaskFolder, runner: str | None = None) -> None:
         self.folder, self.fs = folder, folder.fs
         self.runner = runner or f"{identity.hostname()}.{os.getpid()}.{new_tag()}"
-        self.local = identity.is_local(self.fs.root)
         self.beats = 0
         self.settled: deque[tuple[Name, str]] = deque()     # tasks that a drain has moved to done/ or fail/
+        self.beating: frozenset[str] = frozenset()          # runners that were seen to beat, of late
         self._seen: dict[str, tuple[str, int]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         self._ending: dict[str, float] = {}
@@ -45,16 +47,21 @@ class Membership:
     # -- its own life --------------------------------------------------------------------
 
     def register(self, *others: int) -> None:
-        """Announce this runner: first its folder, then its heartbeat.  ``others``: pids that belong to it."""
-        text = json.dumps(identity.identity(*others, local=self.local)).encode()
-        for last in (False, True):
+        """Announce this runner: first its folder, then its heartbeat.  ``others``: pids that belong to it.
+
+        Raises OSError; then it takes back what it can, since half an announcement would pass for a runner at work.
+        """
+        text = json.dumps(identity.identity(*others, local=self.folder.local)).encode()
+        try:
             try:
                 self._announce(text)
-                return
             except FileNotFoundError:       # the last runner has just tidied up
-                if last:
-                    raise
                 settings.ensure_internal(self.fs)
+                self._announce(text)
+        except OSError:
+            with suppress(OSError):
+                self.leave()
+            raise
 
     def _announce(self, text: bytes) -> None:
         """Both names are this runner's alone: one that exists is a call of ours whose reply was lost."""
@@ -91,9 +98,9 @@ class Membership:
         return True
 
     def _own_beats(self) -> int | None:
-        for entry in self._names(layout.HB):
+        for entry in self.fs.entries(layout.HB):
             runner, _, number = entry.rpartition("@")
-            if runner == self.runner and number.isdigit() and int(number) <= self.beats:
+            if runner == self.runner and number.isdecimal() and int(number) <= self.beats:
                 return int(number)
         return None
 
@@ -128,6 +135,7 @@ class Membership:
         self._ending = {r: since for r, since in self._ending.items() if r in beats}
         self._identities = {r: found for r, found in self._identities.items() if r in beats}
         drained = []
+        self._note_beating(beats)
         for runner, number in beats.items():
             last, rounds = self._seen.get(runner, (None, 0))
             rounds = rounds + beaten if last == number else 0
@@ -139,6 +147,12 @@ class Membership:
             except OSError:         # what is wrong with one runner's folder must not keep the others' tasks
                 continue
         return drained
+
+    def _note_beating(self, beats: dict[str, str]) -> None:
+        """Who has beaten since the last look, or had at that one, is at work; of who is new nothing is known yet."""
+        now = {runner for runner, number in beats.items() if runner in self._seen and self._seen[runner][0] != number}
+        before = {runner for runner in self.beating if self._seen.get(runner, ("", 1))[1] == 0 and runner in beats}
+        self.beating = frozenset(now | before)
 
     def recover(self, seconds: float = math.inf) -> list[str]:
         """`watch`, and wait, so long at most, for guards of dead runners on this host, which are ending their tasks."""
@@ -156,11 +170,11 @@ class Membership:
     def peers(self) -> dict[str, str]:
         """The other runners with their heartbeat numbers; 'none' for a folder without a heartbeat."""
         beats = {}
-        for entry in self._names(layout.HB):
+        for entry in self.fs.entries(layout.HB):
             runner, at, number = entry.rpartition("@")
             if at and runner != self.runner:
                 beats[runner] = number
-        for runner in self._names(layout.DOING):
+        for runner in self.fs.entries(layout.DOING):
             if runner != self.runner and os.path.isdir(self.fs.path(f"{layout.DOING}/{runner}")):
                 beats.setdefault(runner, ORPHAN)
         return beats
@@ -174,7 +188,7 @@ class Membership:
         found = self._identity(runner, number)
         if not found:
             return False
-        verdict = identity.verdict(found, self.local)
+        verdict = identity.verdict(found, self.folder.local)
         if verdict == "ending":            # its guards are about to end what it left
             since = self._ending.setdefault(runner, time.monotonic())
             if time.monotonic() - since < ENDING_SECONDS:
@@ -183,15 +197,10 @@ class Membership:
         return verdict in ("dead", "ending")
 
     def _identity(self, runner: str, number: str) -> dict[str, Any]:
-        if runner not in self._identities:
-            if number == ORPHAN:
-                return {}
-            try:
-                found = json.loads(self.fs.read(f"{layout.HB}/{runner}@{number}"))
-            except (OSError, ValueError):
-                return {}
-            self._identities[runner] = found if isinstance(found, dict) else {}
-        return self._identities[runner]
+        found = self._identities.get(runner) or read_heartbeat(self.fs, runner, number)[0]
+        if found:
+            self._identities[runner] = found
+        return found
 
     def fence(self, runner: str, number: str) -> bool:
         """Declare a runner dead, if it has not beaten since this number was observed."""
@@ -235,6 +244,7 @@ class Membership:
             self._take_back_unwritten(runner)
         self.folder.force_published(layout.DONE, layout.FAIL)
         self._clear(runner)
+        tokens.give_back_all(self.fs, runner)
         requests.forget_runner(self.fs, runner)
         self.fs.unlink(f"{layout.HB}/{runner}@{DEAD}")
         return True
@@ -242,7 +252,7 @@ class Membership:
     def _lost_its_power(self, runner: str) -> bool:
         """Whether this machine has been started anew since that runner wrote."""
         found = self._identity(runner, DEAD)
-        return self.local and found.get("boot") not in (None, identity.boot_id())
+        return self.folder.local and found.get("boot") not in (None, identity.boot_id())
 
     def _take_back_unwritten(self, runner: str) -> None:
         """Tasks whose move survived a power cut, and whose result, which nobody had forced, did not."""
@@ -255,7 +265,7 @@ class Membership:
     def _was_given_up(self, path: str, name: Name) -> bool:
         """Whether it is known how its last try ended: it was lost, and that is what is on record beside it."""
         try:
-            return (StoredTask.open(self.fs, path, name).result() or {}).get("outcome") == outcomes.LOST
+            return (StoredTask.open(self.fs, path, name, history=False).result() or {}).get("outcome") == outcomes.LOST
         except OSError:
             return False
 
@@ -273,6 +283,8 @@ class Membership:
 
     def _destination(self, runner: str, path: str, name: Name) -> str:
         """Where a task of a dead runner belongs; leaves a record of the loss if its attempt did not end."""
+        if not name.tries:
+            return f"{layout.TODO}/{name}"          # it was just being published through that folder
         try:
             task = StoredTask.open(self.fs, path, name)
         except OSError as error:
@@ -280,25 +292,29 @@ class Membership:
                 raise
             task = StoredTask(name, [], 0)          # a link, a folder, not readable
             task.add_side_records(self.fs)
-        record = task.result() if self._intact(path, name) else None
+        intact = self._intact(path, name)
+        record = task.result() if intact else None
         if record and self.folder.settings.force_results:       # its runner may have died before it was forced
-            force_attempt(self.fs, path, name)
+            force_record(self.fs, intact)
         if record and record.get("outcome") == outcomes.RETURNED:
             return f"{layout.DONE}/{name}"
         limits = Limits.from_json(task.envelope.get("limits"))
         counts = task.counts()
         outcome = str(record.get("outcome")) if record else outcomes.LOST
         if record is None:
-            counts[outcomes.LOST] = name.lost + 1
+            earlier = sum(a.get("outcome") == outcomes.LOST and a.get("attempt") != name.attempt for a in task.attempts)
+            counts[outcomes.LOST] = max(name.lost, earlier) + 1     # the file may have been given another name
             self._record_loss(runner, name)
         again = limits.allows_another(outcome, counts)
         if record and not again:
             return f"{layout.FAIL}/{name}"
         return f"{layout.TODO if again else layout.FAIL}/{name.taken()}"
 
-    def _intact(self, path: str, name: Name) -> bool:
-        """Whether the frame of exactly this try is complete, its payload too: a power cut may have torn it."""
-        for place in (path, f"{layout.TRIES}/{name.side()}"):
+    def _intact(self, path: str, name: Name) -> str:
+        """The file in which the frame of exactly this try is complete, its payload too: a power cut may have torn it;
+        '' if it is in none.
+        """
+        for place in (path, side_file(name)):
             try:
                 fd = self.fs.open_read(place)
             except OSError:
@@ -306,12 +322,12 @@ class Membership:
             try:
                 if any(f.record.get("attempt") == name.attempt and f.payload(fd) is not None
                        for f in frames.backwards(fd)):
-                    return True
+                    return place
             except IsADirectoryError:
                 continue
             finally:
                 os.close(fd)
-        return False
+        return ""
 
     def _record_loss(self, runner: str, name: Name) -> None:
         found = self._identities.get(runner, {})
@@ -323,19 +339,30 @@ class Membership:
         try:
             create_internal(self.fs, layout.TRIES, file, frames.encode(record))
         except FileExistsError:     # by another who takes this back, too; or by one who died while writing it
-            if not any(found.get("attempt") == name.attempt for found in side_records(self.fs, name)):
+            if not any(found.get("attempt") == name.attempt for found in side_records(self.fs, name, history=False)):
                 self.fs.unlink(f"{layout.TRIES}/{file}")
                 create_internal(self.fs, layout.TRIES, file, frames.encode(record))
 
     def _clear(self, runner: str) -> None:
         """Remove the dead runner's output files, and keep its journal."""
-        for name in self._names(layout.TMP):
+        for name in self.fs.entries(layout.TMP):
             if name.startswith(runner + "."):
                 self.fs.unlink(f"{layout.TMP}/{name}")
         merge_journal(self.fs, runner)
 
-    def _names(self, folder: str) -> list[str]:
+
+def read_heartbeat(fs: FileOps, runner: str, number: str) -> tuple[dict[str, Any], float]:
+    """What the heartbeat of a runner that `peers` has shown says of it, and when it was last raised, by the file
+    server's clock; ({}, 0.0) if there is none, or it can't be read.
+
+    It may have been raised since it was seen.
+    """
+    following = str(int(number) + 1) if number.isdecimal() else number
+    for each in () if number == ORPHAN else (number, following):
+        path = f"{layout.HB}/{runner}@{each}"
         try:
-            return self.fs.listdir(folder)
-        except FileNotFoundError:
-            return []
+            found = json.loads(fs.read(path))
+            return (found if isinstance(found, dict) else {}), os.stat(fs.path(path)).st_ctime
+        except (OSError, ValueError, RecursionError):
+            continue
+    return {}, 0.0

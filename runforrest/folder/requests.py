@@ -1,8 +1,9 @@
 """What people ask of runners, from any host: a file in ``.runforrest/requests/`` whose name says all.
 
 ``pause`` for every runner, now and later, or ``pause@RUNNER``; ``stop@RUNNER`` (finish what runs) and
-``stop-now@RUNNER`` (end it and put it back); ``cancel@ID`` for a task, whoever has it.  In the file: who
-asked, and when.  A request to pause holds until it is withdrawn, the others until they have been met.
+``stop-now@RUNNER`` (end it and put it back); ``cancel@ID`` for a task, whoever has it.  The feeder of a batch asks
+``hold``, while it takes back what waits, as a task has failed.  In the file: who asked, and when.  A request to pause
+holds until it is withdrawn, the others until they have been met.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from runforrest.folder.attempts import create_internal
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.settings import now_text
 
-PAUSE, STOP, STOP_NOW, CANCEL = "pause", "stop", "stop-now", "cancel"
+PAUSE, STOP, STOP_NOW, CANCEL, HOLD = "pause", "stop", "stop-now", "cancel", "hold"
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,22 @@ class Asked:
 
     pause, stop  the kind of the request, or ''
     cancel       ids of tasks
+    hold         see `runforrest.runner.failfast`
     """
 
     pause: str = ""
     stop: str = ""
     cancel: frozenset[str] = frozenset()
+    hold: bool = False
 
 
 def look(fs: FileOps, runner: str) -> Asked:
     """What this runner is asked now."""
-    found = set(_listed(fs))
-    stop = next((what for what in (STOP_NOW, STOP) if f"{what}@{runner}" in found), "")
-    pause = PAUSE if {PAUSE, f"{PAUSE}@{runner}"} & found else ""
-    ids = (entry.partition("@")[2] for entry in found if entry.startswith(CANCEL + "@"))
-    return Asked(pause, stop, frozenset(filter(None, ids)))
+    found = set(pending(fs))
+    stop = next((what for what in (STOP_NOW, STOP) if (what, runner) in found), "")
+    pause = PAUSE if {(PAUSE, ""), (PAUSE, runner)} & found else ""
+    cancel = frozenset(about for what, about in found if what == CANCEL and about)
+    return Asked(pause, stop, cancel, (HOLD, "") in found)
 
 
 def ask(fs: FileOps, what: str, about: str = "") -> None:
@@ -52,42 +55,46 @@ def ask(fs: FileOps, what: str, about: str = "") -> None:
 
 def withdraw(fs: FileOps, what: str, about: str = "") -> bool:
     """Take a request back, or away when it has been met; False if there was none."""
-    if _entry(what, about) not in _listed(fs):
+    if (what, about) not in pending(fs):
         return False
-    fs.unlink(f"{layout.REQUESTS}/{_entry(what, about)}")
+    fs.unlink(path(what, about))
     return True
 
 
 def forget_runner(fs: FileOps, runner: str) -> None:
     """A runner has left: what it was asked is met."""
-    for entry in _listed(fs):
-        if entry.partition("@")[2] == runner:
-            fs.unlink(f"{layout.REQUESTS}/{entry}")
+    for what, about in pending(fs):
+        if about == runner:
+            fs.unlink(path(what, about))
 
 
 def paused(fs: FileOps) -> list[str]:
     """Who is asked to pause: '' stands for everybody."""
-    return sorted(entry.partition("@")[2] for entry in _listed(fs) if entry.partition("@")[0] == PAUSE)
+    return sorted(about for what, about in pending(fs) if what == PAUSE)
 
 
 def who(fs: FileOps, what: str, about: str = "") -> str:
     """Who asked and when, as text; '' if that can't be told."""
     try:
-        found = json.loads(fs.read(f"{layout.REQUESTS}/{_entry(what, about)}"))
+        found = json.loads(fs.read(path(what, about)))
         return f"{found['by']} at {found['at']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
+def pending(fs: FileOps) -> list[tuple[str, str]]:
+    """All that is asked at present: what, and of which runner or of which task; '' for everybody."""
+    parts = (entry.partition("@") for entry in fs.entries(layout.REQUESTS))
+    return [(what, about) for what, at, about in parts if bool(at) == bool(about)]
+
+
+def path(what: str, about: str = "") -> str:
+    """The file of a request."""
+    return f"{layout.REQUESTS}/{_entry(what, about)}"
+
+
 def _entry(what: str, about: str) -> str:
     return f"{what}@{about}" if about else what
-
-
-def _listed(fs: FileOps) -> list[str]:
-    try:
-        return fs.listdir(layout.REQUESTS)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _user() -> str:

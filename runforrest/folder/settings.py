@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -17,9 +18,11 @@ from runforrest.folder.trust import Trust
 
 FORMAT = 1
 MOST_SECONDS = 1e6                 # of a beat, and of beats of a lease
+LEAST_LEASE = 3                    # beats: one is lost between two clocks, one is for the ending of tasks in time
 LONGEST = 1 << 16                  # bytes of runforrest.json that are read
-FOLDERS = (*layout.STATES, layout.INTERNAL, *layout.INTERNALS)
+FOLDERS = (*layout.EVERYWHERE, layout.INTERNAL, *layout.INTERNALS, *layout.GATED)
 DURABILITIES = ("none", "calls", "normal", "full")
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ class Settings:
             value = getattr(self, field_)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ValueError(f"{field_} can't be {value!r:.40}")
-        if not (0 < self.beat < MOST_SECONDS and 1 <= self.lease < MOST_SECONDS):
-            raise ValueError("beat and lease must be positive, and not absurd")
+        if not 0 < self.beat < MOST_SECONDS:
+            raise ValueError(f"beat must be more than 0 and less than {MOST_SECONDS:g} seconds, not {self.beat}")
+        if not LEAST_LEASE <= self.lease < MOST_SECONDS:
+            raise ValueError(f"lease must be at least {LEAST_LEASE} and less than {MOST_SECONDS:g} beats, "
+                             f"not {self.lease}")
 
     @property
     def force_calls(self) -> bool:
@@ -84,7 +90,10 @@ def create(fs: FileOps, durability: str = "normal", trust: bool = False, group: 
     Arguments as in `open_list`; for a new list ``group`` and ``key`` are what it will have.
     """
     made = not os.path.isdir(fs.root)
-    os.makedirs(fs.root, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(fs.root, mode=0o700, exist_ok=True)
+    except FileExistsError:
+        raise NotATaskList(f"{fs.root} is a file, not a folder", directory=fs.root) from None
     settings, mine = _read(fs)
     if settings is None:
         settings = Settings(durability=check_durability(durability), beat=2.0 if identity.is_local(fs.root) else 15.0,
@@ -97,7 +106,11 @@ def create(fs: FileOps, durability: str = "normal", trust: bool = False, group: 
     else:
         _check_key(fs, settings, key)
         _set_trust(fs, settings, mine, trust, group, key)
-        _make_folders(fs)
+        try:
+            _make_folders(fs)
+        except OSError as error:       # what is there can be read; who writes makes them, or is told
+            if error.errno not in UNWRITABLE:
+                raise
     if settings.force_calls:           # btrfs keeps one new folder and loses another, else
         fs.force_folder("")
         if made:
@@ -161,7 +174,7 @@ def open_list(fs: FileOps, trust: bool | None = None, group: bool = False, key: 
     group   trust the members of the folder's group, also if another user has made the list
     key     with what the list is signed, or None if it is not
 
-    Raises NotATaskList, FormatVersionError, UntrustedFolder, SigningKeyError.
+    Raises NotATaskList, FormatVersionError, UntrustedFolder, SigningKeyError, OSError.
     """
     if not os.path.isdir(fs.root):
         raise NotATaskList(f"{fs.root} is not a folder; make a task list with TaskList({fs.root!r}) and schedule "
@@ -175,6 +188,8 @@ def open_list(fs: FileOps, trust: bool | None = None, group: bool = False, key: 
     _check_links(fs)
     if trust is None:
         fs.trust.shared = settings.group
+        if settings.group and mine:     # else what its members may write to could not be appended to
+            fs.trust.group = os.stat(fs.root).st_gid
     else:
         _set_trust(fs, settings, mine, trust, group, key)
         check_trust(fs)
@@ -189,6 +204,8 @@ def _read(fs: FileOps) -> tuple[Settings | None, bool]:
     except FileNotFoundError:
         return None, False
     except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):       # trouble says nothing of what is there
+            raise
         raise NotATaskList(f"{fs.path(layout.SETTINGS)} can't be opened: {error.strerror}", directory=fs.root) from None
     try:
         info = os.fstat(fd)
@@ -202,6 +219,9 @@ def _parse(fs: FileOps, text: bytes) -> Settings:
     try:
         found = json.loads(text)
         version = found["format"]
+        if found.get("kind", "tasks") != "tasks":
+            raise NotATaskList(f"{fs.root} holds {found['kind']}, not tasks: choose another folder", directory=fs.root,
+                               kind=str(found["kind"]))
         known = {f.name for f in fields(Settings)}
         if isinstance(version, int) and version > FORMAT:
             raise FormatVersionError(

@@ -9,6 +9,7 @@ import os
 
 from runforrest.errors import Untrusted
 from runforrest.folder import frames, layout, signing
+from runforrest.folder.attempts import PASSING, side_file
 from runforrest.folder.fsio import FileOps
 from runforrest.model import outcomes
 from runforrest.model.names import SUFFIX, Name
@@ -48,20 +49,34 @@ class StoredTask:
         return cls(name, found, os.fstat(fd).st_size)
 
     @classmethod
-    def open(cls, fs: FileOps, path: str, name: Name) -> StoredTask:
-        """The task in this file, with what attempts wrote elsewhere after a take-over."""
+    def open(cls, fs: FileOps, path: str, name: Name, history: bool = True) -> StoredTask:
+        """The task in this file, with what attempts wrote elsewhere after a take-over.
+
+        history  False: its `result` is all that is wanted, for which nothing need be listed
+        """
         fd = fs.open_read(path)
         try:
             task = cls.read(fd, name)
         finally:
             os.close(fd)
-        if name.lost or not task.has_result():
-            task.add_side_records(fs)
+        if not task.has_result() or (history and (name.lost or task.renamed)):
+            task.add_side_records(fs, history)
         return task
 
-    def add_side_records(self, fs: FileOps) -> None:
-        """Add what attempts wrote into ``tries/``, since they could not, or must not, append here."""
-        self.attempts = _merged(self.attempts, side_records(fs, self.name))
+    def add_side_records(self, fs: FileOps, history: bool = True) -> None:
+        """Add what attempts wrote into ``tries/``, since they could not, or must not, append here.
+
+        history  False: only that of the try that the name states
+        """
+        self.attempts = _merged(self.attempts, side_records(fs, self.name, history))
+        if self.renamed:
+            first = Name(str(self.envelope["id"]), self.name.tries, self.name.tag, self.name.lost)
+            self.attempts = _merged(self.attempts, side_records(fs, Name(first.id) if history else first, history))
+
+    @property
+    def renamed(self) -> bool:
+        """Whether a person has given the file another name: what was recorded beside it bears the first one."""
+        return bool(self.envelope) and self.envelope.get("id", self.name.id) != self.name.id
 
     def call(self, fd: int) -> bytes:
         """The pickle of the deferred call; raises ValueError if it is damaged.
@@ -136,12 +151,18 @@ class StoredTask:
         return counts
 
 
-def side_records(fs: FileOps, name: Name) -> list[Record]:
-    """Records that attempts of this task left in ``tries/``, at most one of each attempt."""
-    try:
-        files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t") and _is_of(n, name.id)]
-    except OSError:
-        return []
+def side_records(fs: FileOps, name: Name, history: bool = True) -> list[Record]:
+    """Records that attempts of this task left in ``tries/``, at most one of each attempt.
+
+    history  False: only of the try that the name states
+    """
+    if not history or (name.tries == 1 and not name.lost):      # thousands may be looked for like this
+        files = [name.side(), f"{name.id}.{name.attempt}.lost"]
+    else:
+        try:
+            files = [n for n in fs.scan(layout.TRIES) if n.startswith(name.id + ".t") and _is_of(n, name.id)]
+        except OSError:
+            return []
     found: dict[str, Record] = {}
     for file in sorted(files, key=lambda n: n.endswith(".lost")):   # who was given up may have ended all the same
         try:
@@ -178,10 +199,12 @@ def side_ending(fs: FileOps, name: Name) -> tuple[Record | None, bytes | None]:
 
     Raises Untrusted, also for a file that others may have put there.
     """
-    file = f"{layout.TRIES}/{name.side()}"
+    file = side_file(name)
     try:
         fd = fs.open_read(file)
-    except OSError:
+    except OSError as error:
+        if error.errno in PASSING:              # a server that is away: that there is no result would be believed
+            raise
         return None, None
     try:
         fs.trust.check(fd, fs.path(file))

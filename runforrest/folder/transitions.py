@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runforrest.folder import frames, identity, layout, settings, signing
-from runforrest.folder.attempts import force_attempt, new_tag, write_attempt
+from runforrest.folder.attempts import DAMAGED, force_attempt, new_tag, side_file, write_attempt
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.settings import Settings
-from runforrest.folder.stored import ATTEMPT
-from runforrest.model.names import Name, make_id
+from runforrest.folder.stored import ATTEMPT, StoredTask
+from runforrest.model import outcomes
+from runforrest.model.names import DEMANDING_LENGTH, TAG_LENGTH, Name, make_id
 
 if TYPE_CHECKING:
     from runforrest.folder.frames import Record
@@ -43,18 +44,27 @@ class TaskFolder:
 
     # -- schedule ------------------------------------------------------------------------
 
-    def new_id(self, priority: int, label: str) -> str:
-        """An id that sorts behind all that this process made before."""
+    def new_id(self, priority: int, label: str, demanding: bool = False) -> str:
+        """An id that sorts behind all that this process made before.
+
+        ``demanding``: its envelope says what the task needs.
+        """
         micros = max(time.time_ns() // 1000, self._last_sequence + 1)
         self._last_sequence = micros
         second, rest = divmod(micros, 1_000_000)
         if second != self._second:
             self._second, self._second_text = second, time.strftime("%Y%m%dT%H%M%S", time.gmtime(second))
-        return make_id(priority, f"{self._second_text}{rest:06d}", new_tag(), label)
+        return make_id(priority, f"{self._second_text}{rest:06d}",
+                       new_tag(DEMANDING_LENGTH if demanding else TAG_LENGTH), label)
 
-    def schedule(self, id: str, call: bytes, envelope: dict[str, object]) -> Name:
+    def schedule(self, id: str, call: bytes, envelope: dict[str, object], through: str = "",
+                 where: str = layout.TODO) -> Name:
         """Publish a task.  When this returns it survives the death of any process; it survives a power
         cut after the next `force`, which comes by itself with every batch (durability ``calls`` on).
+
+        through  a runner by whose folder it goes: if that runner has been given up, nothing more is published, and
+                 FileNotFoundError raised.  Who takes over from it can see what it has published.
+        where    the folder: another one for a task that waits (see `gates`)
         """
         name = Name(id)
         tmp = f"{layout.TMP}/{id}.{new_tag()}"
@@ -72,12 +82,11 @@ class TaskFolder:
         except OSError:
             self._drop(tmp)
             raise
-        try:
-            self.fs.rename(tmp, f"{layout.TODO}/{name}")
-        except OSError:
-            if self.fs.exists(tmp):         # nobody else ever renames it; gone means published
-                self._drop(tmp)
-                raise
+        if through:
+            self._move_new(tmp, f"{layout.DOING}/{through}/{name}")
+            self.move(f"{layout.DOING}/{through}/{name}", f"{layout.TODO}/{name}")
+        else:
+            self._move_new(tmp, f"{where}/{name}")
         if self.settings.force_calls:
             if not self._unforced:
                 self._unforced_since = time.monotonic()
@@ -88,6 +97,21 @@ class TaskFolder:
                 except OSError as error:    # this task is published: who is told otherwise schedules it twice
                     self._force_error = error
         return name
+
+    def publish_rest(self, runner: str) -> None:
+        """Publish what somebody was just publishing `through` this runner, and was ended before it was done."""
+        for entry in self.fs.entries(f"{layout.DOING}/{runner}"):
+            name = Name.parse(entry)
+            if name is not None and not name.tries:
+                self.move(f"{layout.DOING}/{runner}/{name}", f"{layout.TODO}/{name}")
+
+    def _move_new(self, tmp: str, destination: str) -> None:
+        try:
+            self.fs.rename(tmp, destination)
+        except OSError:
+            if self.fs.exists(tmp):         # nobody else ever renames it; gone means published
+                self._drop(tmp)
+                raise
 
     def force(self) -> None:
         """Force what was scheduled so far to disk, in one go.
@@ -130,7 +154,7 @@ class TaskFolder:
         return mine
 
     def force_result(self, name: Name, runner: str, anew: bool = False) -> None:
-        """Force the record and the result of an attempt to disk: to come before `commit`.
+        """Force the record and the result of an attempt to disk, if the durability asks for it: before `commit`.
 
         ``anew``: an earlier try failed.  Raises OSError.
         """
@@ -167,16 +191,32 @@ class TaskFolder:
         """Whether the list is on a filesystem of this machine alone."""
         return identity.is_local(self.fs.root)
 
-    def record_end(self, name: Name, runner: str, outcome: str, message: str, cut: int | None = None) -> Record:
+    def record_end(self, name: Name, runner: str, outcome: str, message: str, cut: int | None = None,
+                   beside: bool = False) -> Record:
         """Write how an attempt ended that has no child to do so: killed, or never started; returns the record.
 
-        ``cut``: where the intact part of its file ends.  Raises as `write_attempt` does.
+        ``cut``: where the intact part of its file ends; ``beside``: leave the file alone.  Raises as `write_attempt`.
         """
         record: Record = {"frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcome,
                           "runner": runner, "host": identity.hostname(), "ended": settings.now_text(),
                           "message": message}
-        write_attempt(self.fs, f"{layout.DOING}/{runner}/{name}", name, record, b"", self.settings.force_results, cut)
+        write_attempt(self.fs, f"{layout.DOING}/{runner}/{name}", name, record, cut=cut,
+                      beside=beside)
         return record
+
+    def record_unreadable(self, name: Name, runner: str, message: str) -> Record:
+        """Write beside a task's file that it can't be read; returns the record.
+
+        Raises OSError if nothing can be written, or the file can be read after all: then it was the whole folder.
+        """
+        record = self.record_end(name, runner, outcomes.UNLOADABLE, message, beside=True)
+        try:
+            StoredTask.open(self.fs, f"{layout.DOING}/{runner}/{name}", name)
+        except OSError as error:
+            if error.errno in DAMAGED:
+                return record
+        self.fs.unlink(side_file(name))
+        raise BlockingIOError(errno.EAGAIN, "it could not be read for a while")
 
     def release(self, name: Name, runner: str) -> bool:
         """Give a task back to ``todo/``; False if it was taken over.
@@ -226,17 +266,12 @@ class TaskFolder:
 
     def claims(self) -> dict[str, list[Name]]:
         """The tasks in ``doing/`` by runner."""
-        claims: dict[str, list[Name]] = {}
-        for runner in self._listed(layout.DOING):
-            claims[runner] = [n for n in map(Name.parse, self._listed(f"{layout.DOING}/{runner}")) if n is not None]
-        return claims
+        return {runner: self.claims_of(runner) for runner in self.fs.entries(layout.DOING)}
+
+    def claims_of(self, runner: str) -> list[Name]:
+        """The tasks that a runner holds."""
+        return [n for n in map(Name.parse, self.fs.entries(f"{layout.DOING}/{runner}")) if n is not None]
 
     def count(self, state: str) -> int:
         """How many tasks are in ``todo``, ``done`` or ``fail``."""
         return sum(1 for _ in self.scan(state))
-
-    def _listed(self, name: str) -> list[str]:
-        try:
-            return self.fs.listdir(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return []

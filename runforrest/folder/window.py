@@ -51,6 +51,10 @@ class TodoWindow:
         self._names.rotate(offset)
         return Name.parse(text)
 
+    def put_back(self, names: list[Name]) -> None:
+        """What was popped and not claimed comes first again."""
+        self._names.extendleft(str(name) for name in reversed(names))
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -67,4 +67,7 @@ def make_typevar(
 ) -> Any:
     from typing import TypeVar
 
-    return TypeVar(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
+    make: Any = TypeVar                     # whose name a type checker wants to see written out
+    made = make(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
+    made.__module__ = "__main__"            # else it is taken for ours, and can't be pickled again
+    return made

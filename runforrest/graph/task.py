@@ -12,7 +12,12 @@ from ..errors import DeferredError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, ParamSpec, TypeAlias, overload
+
+    P = ParamSpec("P")
+    _Anything: TypeAlias = Any
+else:
+    _Anything = object
 
 LABEL_LENGTH = 80
 
@@ -40,20 +45,27 @@ class _Ids:
 new_id = _Ids()
 
 
-def defer(fun: Any, /, *args: Any, **kwargs: Any) -> Task:
-    """Wrap a call for later: nothing is run.
+if TYPE_CHECKING:
+    @overload
+    def defer(fun: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
+    @overload
+    def defer(fun: object, /) -> Task: ...
+    def defer(fun: Any, /, *args: Any, **kwargs: Any) -> Task: ...
+else:
+    def defer(fun: Any, /, *args: Any, **kwargs: Any) -> Task:
+        """Wrap a call for later: nothing is run.
 
-    The task can be an argument of other deferred calls, also inside lists, dicts and the like,
-    and its attributes, items and calls are tasks again.  A ``fun`` that is not callable, or is
-    a task, is data: the task evaluates to it.
-    """
-    if (args or kwargs) and (isinstance(fun, Task) or not callable(fun)):
-        import warnings
+        The task can be an argument of other deferred calls, also inside lists, dicts and the like,
+        and its attributes, items and calls are tasks again.  A ``fun`` that is not callable, or is
+        a task, is data: the task evaluates to it.
+        """
+        if (args or kwargs) and (isinstance(fun, Task) or not callable(fun)):
+            import warnings
 
-        hint = "write task(...) to call its value" if isinstance(fun, Task) else "it is not callable"
-        warnings.warn(f"defer({_kind_of(fun)}, ...) ignores the further arguments: {hint}", stacklevel=2)
-        args, kwargs = (), {}
-    return Task(fun, args, kwargs)
+            hint = "write task(...) to call its value" if isinstance(fun, Task) else "it is not callable"
+            warnings.warn(f"defer({_kind_of(fun)}, ...) ignores the further arguments: {hint}", stacklevel=2)
+            args, kwargs = (), {}
+        return Task(fun, args, kwargs)
 
 
 def _kind_of(value: object) -> str:
@@ -64,8 +76,8 @@ def _not_yet(task: Task, tried: str, instead: str) -> NoReturn:
     raise DeferredError(f"{tried} of {task!r}: it has no value before it has run; {instead}")
 
 
-class Task:
-    """A deferred call, and a stand-in for its value."""
+class Task(_Anything):  # type: ignore[misc]
+    """A deferred call, and a stand-in for its value: to a type checker it may be an argument of any type."""
 
     _fun: Any
     _args: tuple[Any, ...]

@@ -69,6 +69,8 @@ class _Search:
         while True:
             if _too_deep(error) and not isinstance(obj, Task):
                 return path, obj, error
+            if isinstance(error, UnpicklableError) and "__reduce__" in vars(type(obj)):
+                return path, obj, error             # it says itself why
             for step, part in parts(obj):
                 worse = self._trial(part)
                 if worse is not None:

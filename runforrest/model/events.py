@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runforrest.model import outcomes
 from runforrest.model.names import Name
+from runforrest.model.resources import ORDINARY, Grant, Needs
 
 # -- events ------------------------------------------------------------------------------
 
@@ -28,9 +30,16 @@ class SlotReady(Event):
 
 @dataclass(slots=True)
 class Claimed(Event):
-    """A claim succeeded; the slot may run it."""
+    """A claim succeeded; the slot may run it, unless it is ``cancelled``."""
     slot: int
     name: Name
+    needs: Needs = ORDINARY
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class NoMore(Event):
+    """Who it stayed for is gone: leave when the list is done."""
 
 
 @dataclass(slots=True)
@@ -39,10 +48,23 @@ class NothingToClaim(Event):
 
     others    other runners hold tasks
     too_long  tasks there for which this runner has not enough time left
+    unfit     one that needs more than this runner has, and of what; ''
+    stuck     why tasks in waiting/ can't be let go by anybody's work; ''
+    dry       they are at work, and will do without this runner, also as hosts of a service that it runs
     """
     slot: int
     others: bool
     too_long: int = 0
+    unfit: str = ""
+    stuck: str = ""
+    dry: bool = False
+
+
+@dataclass(slots=True)
+class NoService(Event):
+    """There is none in ``todo/``.  ``others``: other runners hold tasks, perhaps that service since the last look."""
+    slot: int
+    others: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +76,11 @@ class Ended(Event):
     again: bool                # its limits allow another attempt
     failures: int = 0          # failed attempts so far
     report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """For good."""
+        return self.outcome != outcomes.RETURNED and not self.again
 
 
 @dataclass(slots=True)
@@ -72,10 +99,11 @@ class Vanished(Event):
 
 @dataclass(slots=True)
 class SlotFault(Event):
-    """The slot could not read or write the task's file."""
+    """The slot could not read or write the task's file.  ``damaged``: as if the disk had lost it."""
     slot: int
     name: Name
     problem: str
+    damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -99,9 +127,20 @@ class ServerGone(Event):
 
 @dataclass(slots=True)
 class FolderFault(Event):
-    """The runner itself could not reach the folder, or write to it; ``slot``: while it claimed for this one."""
+    """The runner itself could not reach the folder, or write to it.
+
+    slot    while it claimed for this one
+    source  who has noticed it, and will tell with a Recovered when that is over; ''
+    """
     problem: str
     slot: int | None = None
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Recovered(Event):
+    """What this source of FolderFaults does is possible again."""
+    source: str
 
 
 @dataclass(slots=True)
@@ -118,10 +157,27 @@ class Forced(Event):
 
 
 @dataclass(slots=True)
+class Published(Event):
+    """These tasks (ids) are where everybody looks for them now."""
+    ids: list[str]
+
+
+@dataclass(slots=True)
+class Overtaken(Event):
+    """A task that was to be published has been taken over by another runner: nothing of this attempt counts."""
+    name: Name
+
+
+@dataclass(slots=True)
 class Settled(Event):
-    """A task of a dead runner was moved to where it belongs: it had ended, or was lost too often."""
+    """A task that does not run here was moved to where it belongs: that of a dead runner had ended, or was lost too
+    often; or what it waited for has failed.
+
+    why  what is said of it; None: that its runners died too often, if it has failed
+    """
     name: Name
     state: str
+    why: str | None = None
 
 
 @dataclass(slots=True)
@@ -200,15 +256,20 @@ class Action:
 
 @dataclass(slots=True)
 class Claim(Action):
-    """Try to claim a task for this slot; answer with Claimed or NothingToClaim."""
+    """Try to claim a task for this slot; answer with Claimed or NothingToClaim.
+
+    service  it is the slot of services: nothing else; answer with Claimed or NoService
+    """
     slot: int
+    service: bool = False
 
 
 @dataclass(slots=True)
 class Start(Action):
-    """Have the slot run its claimed task."""
+    """Have the slot run its claimed task, with what it was given."""
     slot: int
     name: Name
+    grant: Grant = field(default_factory=Grant)
 
 
 @dataclass(slots=True)
@@ -232,6 +293,14 @@ class Record(Action):
     slot: int
     name: Name
     outcome: str
+    message: str
+
+
+@dataclass(slots=True)
+class GiveUp(Action):
+    """Write beside a task's file that it can't be read, then answer with Ended, or with SlotFault if that failed."""
+    slot: int
+    name: Name
     message: str
 
 
@@ -264,5 +333,5 @@ class Say(Action):
 
 @dataclass(slots=True)
 class Exit(Action):
-    """Leave.  ``reason``: done, drained, released, terminated, stopped, walltime, fenced."""
+    """Leave.  ``reason``: done, drained, released, terminated, stopped, walltime, unfit, stuck, fenced."""
     reason: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 SUFFIX = ".pkl"
 TAGS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TAG_LENGTH = 4
+DEMANDING_LENGTH = 5             #: of the tag in the id of a task that does not need just one core
 MAX_PRIORITY = 499               #: priorities go from -499 (last) to 499 (first)
 MAX_LABEL = 120                  #: characters of the user's name that the file name keeps
 MAX_ID = 220                     #: bytes of an id: with all suffixes it stays below the 255 of filesystems
@@ -51,6 +52,12 @@ class Name:
         """What the user called the task: the part of the id after its sequence."""
         parts = self.id.split("-", 3)
         return parts[3] if len(parts) == 4 and is_sequence(parts[1]) else self.id
+
+    @property
+    def demanding(self) -> bool:
+        """Whether its envelope says what it needs (cores, GPUs, tokens …): else it needs one core."""
+        parts = self.id.split("-", 3)
+        return len(parts) == 4 and len(parts[2]) == DEMANDING_LENGTH and is_sequence(parts[1])
 
     def __str__(self) -> str:
         attempt = f".t{self.tries}-{self.tag}" if self.tries else ""

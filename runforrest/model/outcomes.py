@@ -14,8 +14,10 @@ LOST = "lost"                    #: its runner died
 CANCELLED = "cancelled"          #: a person ended it
 UNLOADABLE = "unloadable"        #: the file can't be read or unpickled here
 REFUSED = "refused"              #: not unpickled: others may have written the file, or it is not signed
+DEPENDENCY_FAILED = "dependency_failed"    #: never run: a task that it waited for has failed
 
-OUTCOMES = (RETURNED, RAISED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, LOST, CANCELLED, UNLOADABLE, REFUSED)
+OUTCOMES = (RETURNED, RAISED, TIMED_OUT, CRASHED, OUT_OF_MEMORY, LOST, CANCELLED, UNLOADABLE, REFUSED,
+            DEPENDENCY_FAILED)
 
 #: outcomes that spend ``retries``, and those that spend ``crash_limit``
 RETRIED = (RAISED, TIMED_OUT)

@@ -32,6 +32,8 @@ class Attempt(_Record):
     error       class of the exception; ``message``: its text, or what happened; ``traceback``: as text
     output      what it printed, or the end of that; ``output_bytes``: how much there was
     log         the file in the task list that has the whole output, if it is not here
+    errors, errors_bytes, errors_log
+                the same of what a command wrote to standard error; ``output`` is then its standard output
     """
 
     outcome: str = ""
@@ -54,6 +56,9 @@ class Attempt(_Record):
     output: str = ""
     output_bytes: int = 0
     log: str = ""
+    errors: str = ""
+    errors_bytes: int = 0
+    errors_log: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Envelope(_Record):
     name      what the user called it; ``label``: the function's name
     scheduled when, ISO 8601 UTC; on ``host`` with ``python``, in the folder ``cwd``
     limits    what was set for this task; see `runforrest.model.limits.Limits`
+    group     of tasks that others may wait for;  ``after``: the gate that it waits, or has waited, at
     """
 
     id: str = ""
@@ -80,4 +86,6 @@ class Envelope(_Record):
     priority: int = 0
     limits: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str | None] = field(default_factory=dict)
+    group: str = ""
+    after: dict[str, Any] = field(default_factory=dict)
     metadata: Any = None

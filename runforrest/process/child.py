@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLOSE_UPTO = 1024
 SIGKILL = int(signal.SIGKILL)
+LONGEST_TRACEBACK = 1 << 20         # characters; it must fit into a record: see `frames.MAX_RECORD`
 RETRY_SECONDS = 1.0                 # between two tries to write a result to a full disk
 
 
@@ -128,7 +129,7 @@ class Child:
                 text = self._record(claimed)
                 whole = f"{text},{frames.to_json(self.words)[1:]}" if self.words else text + "}"
                 attempts.write_attempt(self.fs, claimed.path, claimed.name, f"{{{whole}".encode(), payload,
-                                       self.config.force, claimed.task.end, later=True)
+                                       claimed.task.end)
                 self.page.waits = 0
                 self.page.complete(claimed.header + f"{text}}}\n".encode())
                 return
@@ -186,7 +187,8 @@ def traceback_text(error: BaseException) -> str:
             trace = trace.tb_next
         if isinstance(error, errors.AttemptError) and trace is None:
             return ""
-        return "".join(traceback.format_exception(type(error), error, trace))
+        text = "".join(traceback.format_exception(type(error), error, trace))
+        return text if len(text) <= LONGEST_TRACEBACK else f"{text[:LONGEST_TRACEBACK]}\n… and {len(text):,} in all"
     except BaseException:           # out of memory, say, or an exception whose __str__ raises
         return f"{type(error).__name__} (its traceback could not be formatted)"
 

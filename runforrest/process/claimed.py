@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     from runforrest.model.names import Name
     from runforrest.process.config import Config
     from runforrest.process.page import Page
-    from runforrest.process.surroundings import Surroundings
+    from runforrest.process.surroundings import Grant, Surroundings
 
 
 class Claimed:
     """One claimed task.
 
     call     the pickle of the deferred call; None if ``problem`` says why it can't be run
+    command  the command line that it stands for, or ''
     limits   its own, and the runner's where it has none
     header   the beginning of the report on its attempt; ``record``: that of its record
     begun    when the attempt began, on the monotonic clock
     """
 
-    __slots__ = ("_started", "begun", "call", "header", "limits", "name", "path", "problem", "record", "task")
+    __slots__ = ("_started", "begun", "call", "command", "header", "limits", "name", "path", "problem", "record",
+                 "task")
 
     def __init__(self, fs: FileOps, path: str, name: Name, config: Config) -> None:
         """Raises OSError where the file may well be good but can't be read now."""
@@ -42,6 +44,7 @@ class Claimed:
         self.begun, self._started = time.monotonic(), time.time()
         self.call: bytes | None = None
         self.problem: BaseException | None = None
+        self.command = ""
         self.task = StoredTask(name, [], 0)
         try:
             self._read(fs)
@@ -71,9 +74,12 @@ class Claimed:
         try:
             fs.trust.check(fd, fs.path(self.path))
             self.task = StoredTask.read(fd, self.name)
+            if self.task.renamed:
+                self.task.add_side_records(fs)
             call = self.task.call(fd)
             self.task.check_call(fs.trust, call)
             self.call = call
+            self.command = str(self.task.envelope.get("command") or "")
         except errors.Untrusted:
             self.task = self.task.without_envelope()
             raise
@@ -84,10 +90,10 @@ class Claimed:
         finally:
             os.close(fd)
 
-    def enter(self, surroundings: Surroundings) -> None:
+    def enter(self, surroundings: Surroundings, grant: Grant = None) -> None:
         """Set path, working directory and environment; a folder that is missing is the task's problem."""
         try:
-            surroundings.enter(self.task)
+            surroundings.enter(self.task, grant)
         except OSError as error:
             self.problem = self.problem or error
 
@@ -107,7 +113,7 @@ def report_header(task: StoredTask) -> bytes:
 def fault(name: Name, path: str, error: OSError) -> bytes:
     """The report of a task whose file can't be read or written now."""
     return report_line({"name": str(name), "fault": f"{error.strerror or error}: {path}",
-                        "gone": isinstance(error, FileNotFoundError)})
+                        "gone": isinstance(error, FileNotFoundError), "damaged": error.errno in attempts.DAMAGED})
 
 
 def iso(seconds: float) -> str:

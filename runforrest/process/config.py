@@ -21,24 +21,25 @@ class Config:
     isolation  'process': a fork per task; 'reuse': a slot's child runs many
     max_tasks  tasks after which a reused child is replaced; 0 for never
     limits     what holds where a task says nothing
-    force      results must be on disk before they count: the runner sees to what is appended to the tasks' files
     path       the runner's import path; ``preload``: modules to import before the first fork
     session    a dill session to load before the first fork, or ''
     trust      whose files may be unpickled
+    shares     what each slot keeps for all its tasks: the CPUs that they may use ([] for any), and variables
     """
 
-    __slots__ = ("force", "host", "isolation", "limits", "max_tasks", "path", "preload", "root", "runner", "session",
-                 "trust")
+    __slots__ = ("host", "isolation", "limits", "max_tasks", "path", "preload", "root", "runner", "session",
+                 "shares", "trust")
 
     def __init__(self, root: str, runner: str, host: str, isolation: str = "process", max_tasks: int = 0,
-                 limits: Limits | None = None, force: bool = True, path: list[str] | None = None,
-                 preload: list[str] | None = None, session: str = "", trust: Trust | None = None) -> None:
+                 limits: Limits | None = None, path: list[str] | None = None, preload: list[str] | None = None,
+                 session: str = "", trust: Trust | None = None,
+                 shares: list[tuple[list[int], dict[str, str]]] | None = None) -> None:
         self.root, self.runner, self.host = root, runner, host
         self.isolation, self.max_tasks = isolation, max_tasks
         self.limits = limits or Limits()
-        self.force = force
         self.path, self.preload, self.session = path or [], preload or [], session
         self.trust = trust or Trust()
+        self.shares = shares or []
 
     def dumps(self) -> str:
         found: dict[str, Any] = {field: getattr(self, field) for field in Config.__slots__}

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 from runforrest.folder import attempts, layout
@@ -20,12 +21,13 @@ from runforrest.model import outcomes
 from runforrest.model.names import Name
 from runforrest.process import page as pages
 from runforrest.process import system
-from runforrest.process.child import Child, become_child, flush_output
+from runforrest.process.child import RETRY_SECONDS, Child, become_child, flush_output
 from runforrest.process.claimed import Claimed, fault, report_line
+from runforrest.process.execution import execute
 from runforrest.process.output import Output
 from runforrest.process.page import Page
 from runforrest.process.postmortem import PostMortem
-from runforrest.process.reuse import path_of, serve_many
+from runforrest.process.reuse import serve_many, task_of
 from runforrest.process.supervisor import RELEASED, Ended, supervise, sweep
 from runforrest.process.surroundings import Surroundings
 from runforrest.process.waiting import PASSED_ON, RunnerGone, Waiter
@@ -33,6 +35,7 @@ from runforrest.process.waiting import PASSED_ON, RunnerGone, Waiter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runforrest.process.config import Config
+    from runforrest.process.surroundings import Grant
 
 RELEASE_SECONDS = 2.0               # patience with a runner that got the same signal as its tasks
 
@@ -51,50 +54,65 @@ class Guard:
         self.config, self.server, self.deaths = config, os.getppid(), deaths
         self.reports, self.work = reports, work
         self.fs = FileOps(config.root, trust=config.trust)
+        self.fs.awaited = True
         self.output = Output(self.fs, config.runner, slot)
-        self.surroundings = Surroundings(config)
+        self.errors = Output(self.fs, config.runner, slot, layout.ERRORS_LOG, ())
+        self.surroundings = Surroundings(config, slot)
         self.page = Page()
         self.waiter = Waiter(orders, alive, signals=config.isolation == "reuse")
-        self.post_mortem = PostMortem(config, self.fs, self.output, self.waiter)
+        self.post_mortem = PostMortem(config, self.fs, self.output, self.errors, self.waiter)
         self.child = Child(config, self.fs, self.output, self.page)     # made here once, used in each fork
 
     def serve(self) -> None:
         """Run until the runner, or the fork server, is gone."""
         system.become_subreaper()
-        self.output.open()
-        self.report(report_line({"ready": os.getpid()}))
         try:
+            self._open_output()
+            self.report(report_line({"ready": os.getpid()}))
             if self.config.isolation == "reuse":
                 while True:
                     self._reused_child()
             else:
                 while True:
                     for order in self.waiter.wait(None):
-                        path = path_of(order, self.deaths)
+                        path, grant = task_of(order, self.deaths)
                         if path:
-                            self._fresh_child(path.decode())
+                            self._fresh_child(path.decode(), grant)
         except RunnerGone:
             if os.getppid() == self.server:
                 system.send(self.server, signal.SIGCONT)    # if it is stopped, it must end all the same
             system.kill_tree()
             sweep()
 
+    def _open_output(self) -> None:
+        """Or wait for a folder in trouble, of which the runner learns by itself.  Raises RunnerGone."""
+        while True:
+            try:
+                self.output.open()
+                return
+            except OSError as error:
+                if error.errno not in attempts.WAITED_OUT:
+                    raise
+            self.waiter.wait(RETRY_SECONDS)         # nothing is asked of a guard that is not ready
+
     def report(self, line: bytes) -> None:
         """A line of JSON for the runner; short enough (below PIPE_BUF) to go out whole."""
         os.write(self.reports, line)
 
-    def _fresh_child(self, path: str) -> None:
+    def _fresh_child(self, path: str, grant: Grant) -> None:
         """Run one task in a child of its own."""
         name = _name_of(path)
         self.page.reset()
         try:
             claimed = Claimed(self.fs, path, name, self.config)
+            if claimed.command and self.errors.fd < 0:
+                self.errors.open()
         except OSError as error:
             self.report(fault(name, path, error))
             return
         if claimed.task.envelope.get("serializer") == "dill" and "dill" not in sys.modules:
             import dill  # noqa: F401    once here, not in each child
-        claimed.enter(self.surroundings)
+        claimed.enter(self.surroundings, grant)
         begun = time.monotonic()
         self.page.state = pages.LOADING
         claimed.enforce(self.page)
@@ -102,11 +120,15 @@ class Guard:
         child = os.fork()
         if child == 0:
             self._in_fresh_child(guard, claimed)
-        self._settle(path, name, begun, supervise(
-            child, self.page, self.waiter, path.encode, partial(self._result_waits, path)))
+        ended = supervise(child, self.page, self.waiter, path.encode, partial(self._result_waits, path))
+        self._settle(path, name, begun, ended, claimed if claimed.command and not claimed.problem else None)
 
     def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
         try:
+            if claimed.command and not claimed.problem:
+                os.dup2(self.errors.fd, 2)
+                become_child(guard, self.waiter.handled)
+                execute(claimed.command)
             become_child(guard, self.waiter.handled)
             self.child.attempt(claimed)
             os._exit(0)
@@ -136,7 +158,11 @@ class Guard:
         begun = time.monotonic()
         ended = supervise(child, self.page, self.waiter, self.page.current,
                           lambda code: self._result_waits(self.page.current().decode(), code))
-        if self.page.state != pages.IDLE:
+        with suppress(OSError):             # a folder in trouble has the old one
+            self.output.open()              # which the child may have given away to a task
+        if self.page.state == pages.LEFT and not ended.reason:
+            self._fresh_child(self.page.current().decode(), json.loads(self.page.report()))
+        elif self.page.state != pages.IDLE:
             path = self.page.current().decode()
             self._settle(path, _name_of(path), begun, ended)
         elif ended.reason == RELEASED:
@@ -153,18 +179,19 @@ class Guard:
             os.set_blocking(self.work, True)
         self.report(report_line({"emptied": True}))
 
-    def _settle(self, path: str, name: Name, begun: float, ended: Ended) -> None:
-        """Report the child's own word, or write the record that it could not write any more."""
-        state = layout.FAIL
+    def _settle(self, path: str, name: Name, begun: float, ended: Ended, command: Claimed | None = None) -> None:
+        """Report the child's own word, or write the record that it could not write any more, or that a command can't.
+        """
         if self.page.state == pages.COMPLETE:
             line = self.page.report()
-            if self.output.size() and json.loads(line)["outcome"] == outcomes.RETURNED:
-                state = layout.DONE
         elif ended.reason == RELEASED or self._meant_for_all(ended):
             line = report_line({"name": str(name), "released": True})
         else:
-            line = self.post_mortem.write(path, name, begun, ended)
-        self.output.clear(name, state)
+            line = self.post_mortem.write(path, name, begun, ended, command)
+        for output in (self.output, self.errors):
+            if output.fd >= 0 and output.size():
+                returned = json.loads(line).get("outcome") == outcomes.RETURNED
+                output.clear(name, layout.DONE if returned else layout.FAIL)
         self.report(line)
 
     def _meant_for_all(self, ended: Ended) -> bool:

@@ -6,6 +6,7 @@ record, and given away to the attempt when there was too much for that.  Loaded 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from runforrest.folder import layout
@@ -18,36 +19,59 @@ TAIL = 4096
 
 
 class Output:
-    """The output file of one slot."""
+    """An output file of one slot.
 
-    def __init__(self, fs: FileOps, runner: str, slot: int) -> None:
-        self.fs = fs
-        self.name = layout.output_file(runner, slot)
+    kind         layout.LOG, or layout.ERRORS_LOG for the standard error of commands
+    descriptors  which of this process's, and of its children's, `open` makes go there; () for a new one, ``fd``
+    """
+
+    def __init__(self, fs: FileOps, runner: str, slot: int, kind: str = layout.LOG,
+                 descriptors: tuple[int, ...] = (1, 2)) -> None:
+        self.fs, self.kind, self.descriptors = fs, kind, descriptors
+        self.name = layout.output_file(runner, slot, kind)
+        self.fd = descriptors[0] if descriptors else -1
         self._inode = (-1, -1)
 
     def open(self) -> None:
-        """Make standard output and error of this process, and of its children, go there."""
-        try:
-            fd = self._open_file()
-        except FileNotFoundError:       # the list itself is gone
-            fd = os.open(os.devnull, os.O_RDWR)
+        """Open the file, made anew if it was given away or is gone."""
+        fd = self._open_file()
         info = os.fstat(fd)
         self._inode = (info.st_dev, info.st_ino)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
-        if fd > 2:
+        if not self.descriptors:
+            if self.fd >= 0:
+                os.close(self.fd)
+            self.fd = fd
+            return
+        for descriptor in self.descriptors:
+            os.dup2(fd, descriptor)
+        if fd not in self.descriptors:
             os.close(fd)
+
+    def _replace(self, kept: str) -> None:
+        """A new file for the slot, which has given its own away; or that one again, if no other can be made now."""
+        try:
+            self.open()
+        except OSError:
+            self.fs.rename(kept, self.name)
+            raise
 
     def _open_file(self) -> int:
         try:
             return self.fs.open_output(self.name)
         except FileNotFoundError:       # tidied away, as this runner was just coming, or was given up
-            for folder in (layout.INTERNAL, layout.TMP):
-                try:
-                    self.fs.mkdir(folder)
-                except FileExistsError:
-                    pass
-            return self.fs.open_output(self.name)
+            self.fs.check_there()
+            try:
+                return self._open_anew()
+            except FileNotFoundError as error:      # and again; or the mount shows what is gone
+                raise OSError(errno.ESTALE, "its folder is tidied away again and again", error.filename) from None
+
+    def _open_anew(self) -> int:
+        for folder in (layout.INTERNAL, layout.TMP):
+            try:
+                self.fs.mkdir(folder)
+            except FileExistsError:
+                pass
+        return self.fs.open_output(self.name)
 
     def size(self) -> int:
         """Bytes written since the file was emptied."""
@@ -56,7 +80,21 @@ class Output:
         except FileNotFoundError:       # tidied away
             return 0
 
-    def collect(self) -> dict[str, object]:
+    def ends(self, most: int) -> bytes:
+        """The first and the last ``most`` bytes, or all of it, if that is not more."""
+        size = self.size()
+        try:
+            fd = self.fs.open_read(self.name)
+        except FileNotFoundError:
+            return b""
+        try:
+            if size <= 2 * most:
+                return os.pread(fd, size, 0)
+            return os.pread(fd, most, 0) + os.pread(fd, most, size - most)
+        finally:
+            os.close(fd)
+
+    def collect(self, text: str = "output") -> dict[str, object]:
         """What the record says of the output: the text or its end, and how much there was."""
         size = self.size()
         if not size:
@@ -67,10 +105,10 @@ class Output:
             return {}
         try:
             length = size if size <= KEEP else TAIL
-            text = os.pread(fd, length, size - length).decode(errors="backslashreplace")
+            found = os.pread(fd, length, size - length).decode(errors="backslashreplace")
         finally:
             os.close(fd)
-        return {"output": text, "output_bytes": size}
+        return {text: found, f"{text}_bytes": size}
 
     def clear(self, name: Name, state: str) -> str:
         """Make room for the next task; a long output is kept as a file beside the task's.
@@ -82,14 +120,13 @@ class Output:
             return ""
         kept = ""
         if size > KEEP:
-            kept = f"{state}/{str(name)[:-4]}.log"
+            kept = f"{state}/{str(name)[:-4]}{self.kind}"
             try:
                 self.fs.rename(self.name, kept)
+                self._replace(kept)
             except OSError:
                 kept = ""
-        if kept:
-            self.open()
-        else:
+        if not kept:
             try:
                 self.fs.empty(self.name)
             except OSError:
@@ -98,11 +135,11 @@ class Output:
 
     def log_name(self, name: Name, state: str) -> str:
         """Where `clear` will put the output of this attempt, or '' if it fits into the record."""
-        return f"{state}/{str(name)[:-4]}.log" if self.size() > KEEP else ""
+        return f"{state}/{str(name)[:-4]}{self.kind}" if self.size() > KEEP else ""
 
     def _stat(self) -> os.stat_result:
         try:
-            info = os.fstat(1)          # costs nothing on a shared folder
+            info = os.fstat(self.fd)    # costs nothing on a shared folder
             if (info.st_dev, info.st_ino) == self._inode:
                 return info
         except OSError:

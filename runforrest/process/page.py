@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 
-IDLE, LOADING, RUNNING, WRITING, COMPLETE = range(5)
+IDLE, LOADING, RUNNING, WRITING, COMPLETE, LEFT = range(6)
 SIZE = 12288
 _STATE, _WAITS, _LIMITS, _CURRENT, _REPORT = 0, 1, 8, 64, 4096
 _limits = struct.Struct("<ddd")
@@ -64,6 +64,11 @@ class Page:
         """The frame is in the file; first the words, then the state that vouches for them."""
         self._put(_REPORT, SIZE, report)
         self.state = COMPLETE
+
+    def leave(self, grant: bytes) -> None:
+        """The task is one for a child of its own, with this grant: the one that runs many does without it."""
+        self._put(_REPORT, SIZE, grant)
+        self.state = LEFT
 
     def report(self) -> bytes:
         return self._get(_REPORT)

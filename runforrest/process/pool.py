@@ -5,47 +5,25 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runforrest.errors import ProcessError
+from runforrest.process import system
 from runforrest.process.config import Config
+from runforrest.process.rank import without_rank
+from runforrest.process.waiting import MOST_SECONDS
+from runforrest.process.wakeup import Wakeup
 
 #: the path comes first, so that nothing is imported from the folder in which the runner happens to be
 BOOT = ("import sys; text, *sys.path[:] = sys.argv[1:]; sys.argv[:] = ['runforrest'];"
         "from runforrest.process.server import main; main(text)")
 CLOSE_SECONDS = 10.0
 Message = dict[str, Any]
-
-
-class Wakeup:
-    """Lets another thread, or a signal handler, interrupt a poll."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        os.set_blocking(self._writer, False)
-        self._open = True
-
-    def set(self) -> None:
-        try:
-            if self._open:
-                os.write(self._writer, b"!")
-        except BlockingIOError:
-            pass                            # full: the poll is woken already
-
-    def clear(self) -> None:
-        try:
-            os.read(self.reader, 4096)
-        except BlockingIOError:
-            pass
-
-    def close(self) -> None:
-        self._open = False
-        os.close(self.reader)
-        os.close(self._writer)
 
 
 class Pool:
@@ -56,10 +34,12 @@ class Pool:
         self.server: subprocess.Popen[bytes] | None = None
         self._orders: list[int] = []
         self._work: list[int] = []
+        self._controls: list[int] = []      # the one, if there is one
         self._rests: dict[int, bytes] = {}
         self._slot_of: dict[int, int] = {}
         self._lock = threading.Lock()
         self._deaths = [0] * slots
+        self._guards: dict[int, int] = {}   # their pids, by slot
 
     def start(self) -> int:
         """Start the fork server; returns its pid.  Raises ProcessError if it does not come up."""
@@ -71,14 +51,16 @@ class Pool:
             self._work.append(work[1])
             self._slot_of[reports[0]] = slot
             self._rests[reports[0]] = b""
-        control, self._control = os.pipe()
+        control, end = os.pipe()
+        self._controls.append(end)
         ready, theirs_ready = os.pipe()
         text = json.dumps({"config": self.config.dumps(), "pipes": theirs, "control": control,
                            "ready": theirs_ready, "runner": os.getpid()})
         given = [fd for each in theirs for fd in each.values()] + [control, theirs_ready]
         try:
             self.server = subprocess.Popen([sys.executable, "-c", BOOT, text, *self.config.path],
-                                           stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True)
+                                           stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True,
+                                           env=without_rank(os.environ))
         except OSError as error:
             raise ProcessError(f"the fork server could not be started with {sys.executable}: {error}") from error
         finally:
@@ -101,10 +83,11 @@ class Pool:
 
     # -- orders --------------------------------------------------------------------------
 
-    def run(self, slot: int, path: str) -> None:
-        """Have this slot run the claimed task in this file."""
+    def run(self, slot: int, path: str, cpus: Sequence[int] = (), env: Mapping[str, str] | None = None) -> None:
+        """Have this slot run the claimed task in this file; on these CPUs, with these variables."""
+        grant = "\t" + json.dumps([list(cpus), dict(env or {})]) if cpus or env else ""
         self._send(self._work if self.config.isolation == "reuse" else self._orders, slot,
-                   f"run {self._deaths[slot]} {path}")
+                   f"run {self._deaths[slot]} {path}{grant}")
 
     def guard_died(self, slot: int) -> None:
         """The runner takes note of a death.
@@ -113,14 +96,26 @@ class Pool:
         predecessor's death was known: the runner is about to count that as lost.
         """
         self._deaths[slot] += 1
+        self._guards.pop(slot, None)
 
     def release(self, slot: int, grace: float) -> None:
         """Have this slot end its task, which goes back uncounted."""
-        self._send(self._orders, slot, f"release {grace}")
+        self._interrupt(slot, f"release {grace}")
+
+    def cut_off(self, slot: int) -> None:
+        """Have this slot end its task, which goes back uncounted; but not one that has its result and writes it."""
+        self._interrupt(slot, "cutoff")
 
     def cancel(self, slot: int, path: str) -> None:
         """Have this slot end the task in this file, if it still runs it: it has been cancelled."""
-        self._send(self._orders, slot, f"cancel {path}")
+        self._interrupt(slot, f"cancel {path}")
+
+    def _interrupt(self, slot: int, order: str) -> None:
+        """Give an order that a guard must hear also if somebody has stopped it: its own task, say."""
+        self._send(self._orders, slot, order)
+        guard = self._guards.get(slot)
+        if guard is not None:
+            system.send(guard, signal.SIGCONT)
 
     def _send(self, pipes: list[int], slot: int, order: str) -> None:
         """Also called by the watchdog's thread, while the loop may be closing the pipes."""
@@ -139,7 +134,7 @@ class Pool:
         A report also holds itself, as the ``line`` that came in.
         """
         found: list[tuple[int, Message]] = []
-        for fd, _ in self._poller.poll(None if seconds is None else int(seconds * 1000 + 0.999)):
+        for fd, _ in self._poller.poll(None if seconds is None else int(min(seconds, MOST_SECONDS) * 1000 + 0.999)):
             if fd == self.wakeup.reader:
                 self.wakeup.clear()
                 continue
@@ -150,6 +145,7 @@ class Pool:
                 continue
             *lines, self._rests[fd] = (self._rests[fd] + data).split(b"\n")
             found += [(self._slot_of[fd], {**json.loads(line), "line": line}) for line in lines]
+        self._guards.update((slot, message["ready"]) for slot, message in found if "ready" in message)
         return found
 
     # -- end -----------------------------------------------------------------------------
@@ -160,7 +156,7 @@ class Pool:
             if not self._slot_of:
                 return
             reports, self._slot_of = list(self._slot_of), {}
-            for fd in (*self._orders, *self._work, self._control):
+            for fd in (*self._orders, *self._work, *self._controls):
                 os.close(fd)
         if self.server is not None:
             try:

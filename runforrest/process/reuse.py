@@ -15,15 +15,25 @@ from runforrest.process.child import Child
 from runforrest.process.claimed import Claimed, fault, report_line
 from runforrest.process.surroundings import Surroundings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runforrest.process.surroundings import Grant
+
 GROWTH = 512 << 20                  # bytes by which the child may grow before it is replaced
 LOOK_EVERY = 64                     # tasks between two looks at its memory
 
 
-def path_of(order: bytes, deaths: int) -> bytes:
-    """The file of an order to run; b'' if it is another one, or was given before the slot's last guard died."""
+def task_of(order: bytes, deaths: int) -> tuple[bytes, Grant]:
+    """The file of an order to run, and what the task was granted.
+
+    b'' if it is another order, or was given before the slot's last guard died.
+    """
     word, _, rest = order.rstrip().partition(b" ")
-    known, _, path = rest.partition(b" ")
-    return path if word == b"run" and int(known) >= deaths else b""
+    known, _, rest = rest.partition(b" ")
+    if word != b"run" or int(known) < deaths:
+        return b"", None
+    path, _, grant = rest.partition(b"\t")
+    return path, json.loads(grant) if grant else None
 
 
 def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int, guard: int, deaths: int) -> None:
@@ -41,24 +51,31 @@ def serve_many(child: Child, surroundings: Surroundings, work: int, reports: int
         orders = os.read(work, 65536)
         if not orders:
             return
-        path = next(filter(None, (path_of(order, deaths) for order in orders.splitlines())), b"")
+        path, grant = next((found for found in (task_of(o, deaths) for o in orders.splitlines()) if found[0]),
+                           (b"", None))
         if not path:
             continue
         child.page.begin(path)
-        os.write(reports, _one(child, surroundings, path.decode(), guard))
+        report = _one(child, surroundings, path.decode(), grant, guard)
+        if not report:
+            return
+        os.write(reports, report)
         child.page.state = pages.IDLE
         done += 1
 
 
-def _one(child: Child, surroundings: Surroundings, path: str, guard: int) -> bytes:
-    """Run one task; returns the report."""
+def _one(child: Child, surroundings: Surroundings, path: str, grant: Grant, guard: int) -> bytes:
+    """Run one task; returns the report; b'' if it is a command, for which there is nothing to be reused."""
     name = Name.parse(path.rpartition("/")[2])
     assert name is not None
     try:
         claimed = Claimed(child.fs, path, name, child.config)
     except OSError as error:
         return fault(name, path, error)
-    claimed.enter(surroundings)
+    if claimed.command:
+        child.page.leave(json.dumps(grant).encode())
+        return b""
+    claimed.enter(surroundings, grant)
     if claimed.limits.timeout is not None or claimed.limits.memory is not None:
         claimed.enforce(child.page)
         os.kill(guard, signal.SIGUSR1)          # so that it looks at them

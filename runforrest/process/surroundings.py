@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from runforrest.process.config import Config
 
     Seen = tuple[dict[bytes, bytes], list[str], str]
+    #: CPUs and variables that one task was granted
+    Grant = tuple[list[int], dict[str, str]] | None
 
 
 class Surroundings:
@@ -19,25 +21,39 @@ class Surroundings:
     Most tasks of a list share them, so there is mostly nothing to do.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, slot: int = 0) -> None:
         self.config = config
+        os.environ.update(RUNFORREST_RUNNER=config.runner, RUNFORREST_SLOT=str(slot))
+        if "DISBATCH_ENGINE_RANK" in os.environ:        # of a batch: disBatch's name for a slot
+            os.environ["DISBATCH_CYLINDER_RANK"] = str(slot)
+        if slot < len(config.shares):
+            cpus, env = config.shares[slot]
+            os.environ.update(env)
+            if cpus:
+                _keep_to(cpus)
+        self._cpus = _cpus()
         self._path = list(sys.path)
         self._current: tuple[object, ...] = (None, None, None)
         self._changed: dict[str, str | None] = {}       # what variables were before a task changed them
+        self._kept = False                              # to some of the CPUs, by a grant
         os.environ["RUNFORREST_DIR"] = config.root
 
-    def enter(self, task: StoredTask) -> None:
+    def enter(self, task: StoredTask, grant: Grant = None) -> None:
         """Prepare for this task.  Raises OSError if the working directory that it asks for is not there."""
         envelope = task.envelope
+        cpus, granted = grant or ([], {})
         os.environ["RUNFORREST_TASK"] = task.name.id
         os.environ["RUNFORREST_ATTEMPT"] = task.name.attempt
         path, directory, env = envelope.get("path"), envelope.get("chdir"), envelope.get("env")
-        wanted = (path, directory or envelope.get("cwd"), env)
+        wanted = (path, directory or envelope.get("cwd"), env, grant)
         if wanted == self._current:
             return
         self._current = (None, None, None)
         sys.path[:] = [*path, *(p for p in self._path if p not in path)] if path else self._path
-        self._set_environment(env or {})
+        self._set_environment({**granted, **(env or {})})
+        if cpus or self._kept:
+            _keep_to(cpus or self._cpus)
+            self._kept = bool(cpus)
         if directory:                                   # asked for: must be there
             os.chdir(directory)
         else:
@@ -66,6 +82,20 @@ class Surroundings:
         update_environment(self._changed)
         self._changed = {key: os.environ.get(key) for key in env}
         update_environment(env)
+
+
+def _cpus() -> list[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:                              # macOS
+        return []
+
+
+def _keep_to(cpus: list[int]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (AttributeError, OSError):                   # not here, or not these any more
+        pass
 
 
 def _directory() -> str:

@@ -58,10 +58,25 @@ if LINUX:
                 continue
         return total * PAGE_SIZE
 
-    def oom_kills() -> int:
-        """How many processes the kernel has killed for memory since it booted; -1 if it does not say."""
+    def oom_counter() -> str:
+        """The file in which the kernel counts what it has killed for memory: in this process's control group, in which
+        its children are, too, or else on the whole machine.
+        """
         try:
-            with open("/proc/vmstat", "rb", 0) as file:
+            with open("/proc/self/cgroup") as file:
+                groups = [line.rstrip("\n").split(":", 2) for line in file]
+        except OSError:
+            groups = []
+        for _, controllers, group in groups:
+            place = f"/memory{group}/memory.oom_control" if controllers == "memory" else f"{group}/memory.events"
+            if controllers in ("", "memory") and oom_kills(f"/sys/fs/cgroup{place}") >= 0:
+                return f"/sys/fs/cgroup{place}"
+        return "/proc/vmstat"
+
+    def oom_kills(counter: str) -> int:
+        """How many processes it has killed there so far; -1 if that file does not say."""
+        try:
+            with open(counter, "rb", 0) as file:
                 for line in file.read().split(b"\n"):
                     if line.startswith(b"oom_kill "):
                         return int(line.split()[1])
@@ -95,7 +110,10 @@ else:
                 continue
         return total
 
-    def oom_kills() -> int:
+    def oom_counter() -> str:
+        return ""
+
+    def oom_kills(counter: str) -> int:
         return -1
 
 

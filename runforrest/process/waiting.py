@@ -23,7 +23,8 @@ class RunnerGone(Exception):
 class Waiter:
     """One poll for everything.
 
-    orders   the pipe from the runner, a line each: ``run DEATHS PATH``, ``release GRACE``, ``cancel PATH``
+    orders   the pipe from the runner, a line each: ``run DEATHS PATH``, ``release GRACE``, ``cutoff``,
+             ``cancel PATH``
     alive    a pipe that the fork server holds open as long as it lives
     signals  have SIGCHLD and SIGUSR1 wake it as well (a child that is reused, a system without pidfds)
     """

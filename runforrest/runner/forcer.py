@@ -21,9 +21,9 @@ LINGER_SECONDS = 0.005              # for more to come together, while they come
 class Forcer(threading.Thread):
     """Forces results; tells which of them can be published, and which can't, with what is wrong."""
 
-    def __init__(self, folder: TaskFolder, runner: str, local: bool, tell: Callable[[ev.Forced], None]) -> None:
+    def __init__(self, folder: TaskFolder, runner: str, tell: Callable[[ev.Forced], None]) -> None:
         super().__init__(name=f"runforrest-forcer-{runner}", daemon=True)
-        self.folder, self.runner, self.local, self.tell = folder, runner, local, tell
+        self.folder, self.runner, self.tell = folder, runner, tell
         self._queue: queue.SimpleQueue[ev.Commit | None] = queue.SimpleQueue()
         self._failed: set[str] = set()
         self._quickly = False
@@ -50,7 +50,7 @@ class Forcer(threading.Thread):
 
     def _force(self, batch: list[ev.Commit]) -> list[str]:
         """What is wrong with each of them; '' for those that are safe."""
-        if self.local and len(batch) >= TOGETHER and not self._failed:
+        if self.folder.local and len(batch) >= TOGETHER and not self._failed:
             try:
                 self.folder.fs.force_all()
                 return [""] * len(batch)

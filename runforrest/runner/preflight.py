@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 LOOK_AT = 8                        # tasks; a list is mostly made by one program
 
 
-def envelope_of(folder: TaskFolder, name: Name) -> Record:
-    """The envelope of a waiting task; {} if it is gone, damaged or not to be trusted: the claim will tell."""
+def envelope_of(folder: TaskFolder, name: Name, place: str = layout.TODO) -> Record:
+    """The envelope of a task in this folder of the list; {} if it is gone, damaged or not to be trusted."""
     try:
-        fd = folder.fs.open_read(f"{layout.TODO}/{name}")
+        fd = folder.fs.open_read(f"{place}/{name}")
     except OSError:
         return {}
     try:

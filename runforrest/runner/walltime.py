@@ -12,6 +12,7 @@ from runforrest.errors import InvalidArgument
 
 SQUEUE_SECONDS = 20.0
 ENDLESS = ("unlimited", "none", "")
+OVER, OVER_ANSWERS = 1.0, ("0:00", "invalid")      # seconds: nothing can be started in them; what squeue says then
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLURM = re.compile(r"(?:(?P<d>\d+)-)?(?:(?:(?P<h>\d+):)?(?P<m>\d+):)?(?P<s>\d+)")
 _WORDS = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
@@ -72,22 +73,23 @@ def seconds_until(text: str, now: datetime) -> float:
 def of_slurm_job(environment: Mapping[str, str] = os.environ) -> float | None:
     """Seconds until the Slurm job that we are in ends; None outside of one, or if it has no limit.
 
-    Slurm itself is asked (``squeue -o %L``), as a limit may have been changed since the job began.
+    Slurm itself is asked (``squeue -o '%A %L'``), as a limit may have been changed since the job began.  A job whose
+    time is over already has a second left, so that its runner leaves.
     """
     job = environment.get("SLURM_JOB_ID", "")
     if not job.isdigit():
         return None
     try:
-        answer = subprocess.run(["squeue", "-h", "-j", job, "-o", "%L"], env=dict(environment), text=True,
+        answer = subprocess.run(["squeue", "-h", "-j", job, "-o", "%A %L"], env=dict(environment), text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                 timeout=SQUEUE_SECONDS).stdout
-        return parse_duration(answer.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, IndexError, InvalidArgument):
+        left = dict(line.split()[:2] for line in answer.splitlines())[job].lower()      # of an array, there are more
+        return None if left in ENDLESS else OVER if left in OVER_ANSWERS else parse_duration(left)
+    except (OSError, subprocess.SubprocessError, KeyError, ValueError, InvalidArgument):
         return _by_environment(environment)
 
 
 def _by_environment(environment: Mapping[str, str]) -> float | None:
     """What the job was told when it began; newer Slurms say it."""
     end = environment.get("SLURM_JOB_END_TIME", "")
-    left = int(end) - datetime.now().timestamp() if end.isdigit() else 0.0
-    return left if left > 0 else None
+    return max(OVER, int(end) - datetime.now().timestamp()) if end.isdigit() else None

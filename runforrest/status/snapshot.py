@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import psutil
+
 from runforrest.folder import identity, layout, requests
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.leases import DEAD, ORPHAN, Membership
+from runforrest.folder.leases import DEAD, ORPHAN, Membership, read_heartbeat
 from runforrest.folder.transitions import TaskFolder
+from runforrest.model.names import Name
 from runforrest.status.tasks import Held, Place, held, iso, texts
 
-ALIVE, LOST, UNKNOWN = "alive", "lost", "unknown"
+ALIVE, STOPPED, LOST, UNKNOWN = "alive", "stopped", "lost", "unknown"
 RATE_SECONDS = 300.0               # the rate is that of the last so many seconds
 TAIL = 1 << 17                     # bytes read from the end of a journal
 
@@ -24,8 +27,9 @@ TAIL = 1 << 17                     # bytes read from the end of a journal
 class RunnerState:
     """A runner, as far as it can be told from here.
 
-    state      alive; lost: its process is gone, the next runner takes its tasks back; unknown: on another
-               host, whose processes can't be seen from here
+    state      alive; stopped: a person, or a debugger, holds it (SIGSTOP), and its lease runs out; lost: its
+               process is gone, the next runner takes its tasks back; unknown: on another host, whose
+               processes can't be seen from here
     beat       when its heartbeat was last raised, by the file server's clock: a hint for people
     tasks      what it holds
     rate       tasks per second, lately
@@ -46,6 +50,7 @@ class RunnerState:
 class Snapshot:
     """Counts are of one moment each: a task that moves meanwhile may be counted twice, or not at all.
 
+    waiting    tasks that wait for others; ``todo``: those that can be run now
     rate       tasks per second that the runners at work have lately finished, together; None if unknown
     time_left  seconds that the rest takes at this rate
     paused     who asked all runners to pause, and when; '' if nobody did
@@ -58,6 +63,7 @@ class Snapshot:
     doing: int
     done: int
     fail: int
+    waiting: int = 0
     runners: tuple[RunnerState, ...] = ()
     rate: float | None = None
     time_left: float | None = None
@@ -71,10 +77,10 @@ def snapshot(folder: TaskFolder) -> Snapshot:
     """Look at the list once.  Takes about a second for a million tasks."""
     fs = folder.fs
     runners = _runners(folder)
-    counts = {state: sum(1 for _ in texts(fs, state)) for state in layout.STATES}
+    counts = {state: sum(1 for _ in texts(fs, state)) for state in layout.EVERYWHERE}
     rates = [r.rate for r in runners if r.rate]
     rate = sum(rates) if rates else None
-    rest = counts[layout.TODO] + counts[layout.DOING]
+    rest = counts[layout.WAITING] + counts[layout.TODO] + counts[layout.DOING]
     return Snapshot(fs.root, folder.settings.format, folder.settings.durability, **counts, runners=runners,
                     rate=rate, time_left=rest / rate if rate else None,
                     paused=requests.who(fs, requests.PAUSE) if "" in requests.paused(fs) else "")
@@ -83,35 +89,32 @@ def snapshot(folder: TaskFolder) -> Snapshot:
 def _runners(folder: TaskFolder) -> tuple[RunnerState, ...]:
     membership = Membership(folder)        # only to look: it is never registered
     claims = folder.claims()
-    return tuple(_runner(folder.fs, runner, number, [Place(layout.DOING, name, runner)
-                                                     for name in claims.get(runner, [])], membership.local)
+    return tuple(_runner(folder, runner, number, claims.get(runner, []))
                  for runner, number in sorted(membership.peers().items()))
 
 
-def _runner(fs: FileOps, runner: str, number: str, places: list[Place], local: bool) -> RunnerState:
-    tasks = tuple(held(fs, place) for place in places)
+def _runner(folder: TaskFolder, runner: str, number: str, names: list[Name]) -> RunnerState:
+    fs = folder.fs
+    tasks = tuple(held(fs, Place(layout.DOING, name, runner)) for name in names)
     if number == ORPHAN:                   # on its way in or out, or its heartbeat was removed
         return RunnerState(runner, UNKNOWN, tasks=tasks)
-    found, beat = _heartbeat(fs, runner, number)
-    verdict = identity.verdict(found, local) if found else UNKNOWN
+    found, raised = read_heartbeat(fs, runner, number)
+    verdict = identity.verdict(found, folder.local) if found else UNKNOWN
     state = LOST if number == DEAD or verdict in ("dead", "ending") else verdict
-    pid = found.get("pid")
+    pid = found.get("pid") if isinstance(found.get("pid"), int) else None
+    if state == ALIVE and pid is not None and _is_stopped(pid):
+        state = STOPPED
     asked = requests.look(fs, runner)
-    return RunnerState(runner, state, str(found.get("host") or ""), pid if isinstance(pid, int) else None, beat,
-                       tasks, None if state == LOST else _rate(fs, runner), asked.stop or asked.pause)
+    return RunnerState(runner, state, str(found.get("host") or ""), pid,
+                       iso(raised) if raised else "", tasks, None if state == LOST else _rate(fs, runner),
+                       asked.stop or asked.pause)
 
 
-def _heartbeat(fs: FileOps, runner: str, number: str) -> tuple[dict[str, Any], str]:
-    """What a runner's heartbeat says, and when it was last raised; it may have been raised since it was seen."""
-    following = str(int(number) + 1) if number.isdigit() else number
-    for each in (number, following):
-        path = f"{layout.HB}/{runner}@{each}"
-        try:
-            found = json.loads(fs.read(path))
-            return (found if isinstance(found, dict) else {}), iso(os.stat(fs.path(path)).st_ctime)
-        except (OSError, ValueError):
-            continue
-    return {}, ""
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
 
 
 def _rate(fs: FileOps, runner: str) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +15,7 @@ from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
+from runforrest.folder.waiting import Waiting
 from runforrest.model.names import SUFFIX, Name, clean_label
 from runforrest.model.records import Attempt, Envelope
 
@@ -25,7 +26,7 @@ _MOST_MATCHES = 10_000             # kept while searching: a part that fits ever
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task is.  ``runner``: who has claimed it, if its state is ``doing``."""
+    """Where a task is.  ``runner``: who has claimed it, if its state is ``doing``; its gate, if that is ``waiting``."""
 
     state: str
     name: Name
@@ -72,29 +73,36 @@ class Row:
 
 @dataclass(frozen=True)
 class Description:
-    """All that a task's file tells: how it was scheduled, and its attempts, oldest first."""
+    """All that a task's file tells: how it was scheduled, and its attempts, oldest first.
+
+    waits_for  if it is in ``waiting``: the tasks for which it waits still, with their states ('' for one that is
+               nowhere in the list)
+    """
 
     place: Place
     envelope: Envelope
     attempts: list[Attempt]
     size: int
+    waits_for: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"state": self.place.state, "id": self.place.name.id, "name": self.place.name.label,
-                "file": self.place.path, "runner": self.place.runner, "size": self.size,
-                "envelope": self.envelope.to_json(), "attempts": [a.to_json() for a in self.attempts]}
+                "file": self.place.path,
+                "runner": self.place.runner if self.place.state == layout.DOING else "", "size": self.size,
+                "waits_for": dict(self.waits_for), "envelope": self.envelope.to_json(),
+                "attempts": [a.to_json() for a in self.attempts]}
 
 
 # -- all of them -------------------------------------------------------------------------
 
 
 def texts(fs: FileOps, state: str) -> Iterator[tuple[str, str]]:
-    """(file name, runner) of every task in a state, as the folder yields them."""
-    if state != layout.DOING:
+    """(file name, runner or gate) of every task in a state, as the folder yields them."""
+    if state not in layout.NESTED:
         yield from ((text, "") for text in _scan(fs, state))
         return
-    for runner in sorted(_scan(fs, layout.DOING, suffix="")):
-        yield from ((text, runner) for text in _scan(fs, f"{layout.DOING}/{runner}"))
+    for runner in sorted(_scan(fs, state, suffix="")):
+        yield from ((text, runner) for text in _scan(fs, f"{state}/{runner}"))
 
 
 def _scan(fs: FileOps, folder: str, suffix: str = SUFFIX) -> Iterator[str]:
@@ -104,7 +112,7 @@ def _scan(fs: FileOps, folder: str, suffix: str = SUFFIX) -> Iterator[str]:
         return
 
 
-def places(fs: FileOps, states: Iterable[str] = layout.STATES, name: str = "", limit: int = 0) -> Iterator[Place]:
+def places(fs: FileOps, states: Iterable[str] = layout.EVERYWHERE, name: str = "", limit: int = 0) -> Iterator[Place]:
     """The tasks in these states, in order of their names within a state.
 
     name   a pattern (``*``, ``?``) for the name; '' for all
@@ -134,7 +142,7 @@ def list_tasks(fs: FileOps, states: Sequence[str] = (), outcome: str = "", name:
     states   '' for all of them; with ``outcome``, for those that have one
     outcome  only tasks whose last attempt ended like this
     """
-    states = states or ((layout.DONE, layout.FAIL) if outcome else layout.STATES)
+    states = states or ((layout.DONE, layout.FAIL) if outcome else layout.EVERYWHERE)
     listed = 0
     for place in places(fs, states, name, 0 if outcome else limit):
         row = _row(fs, place)
@@ -149,16 +157,20 @@ def list_tasks(fs: FileOps, states: Sequence[str] = (), outcome: str = "", name:
 def _row(fs: FileOps, place: Place) -> Row | None:
     """The row of a task; None if it has been moved meanwhile."""
     name = place.name
-    row = Row(place.state, name.id, name.label, place.path, name.tries, name.lost, place.runner)
+    row = Row(place.state, name.id, name.label, place.path, name.tries, name.lost,
+              place.runner if place.state == layout.DOING else "")
     if place.state not in (layout.DONE, layout.FAIL):
         return row
     try:
-        stored = StoredTask.open(fs, place.path, name)
+        stored = StoredTask.open(fs, place.path, name, history=False)
     except FileNotFoundError:
         return None
     except OSError as error:
         return Row(**{**asdict(row), "message": f"can't be read: {error.strerror or error}"})
-    record = stored.result() or (stored.attempts[-1] if stored.attempts else {})
+    record = stored.result()
+    if record is None:                     # the last one that is known
+        stored.add_side_records(fs)
+        record = stored.attempts[-1] if stored.attempts else {}
     last = Attempt.from_json(record)
     return Row(**{**asdict(row), "outcome": last.outcome, "ended": last.ended, "runtime": last.runtime,
                   "host": last.host, "error": last.error, "message": last.message})
@@ -167,7 +179,7 @@ def _row(fs: FileOps, place: Place) -> Row | None:
 # -- one of them -------------------------------------------------------------------------
 
 
-def find(fs: FileOps, text: str, states: Sequence[str] = layout.STATES) -> Place:
+def find(fs: FileOps, text: str, states: Sequence[str] = layout.EVERYWHERE) -> Place:
     """The one task that a person means: by path, file name, id, name, or a part that fits no other.
 
     Raises NoSuchTask, with the candidates if there are several.
@@ -195,9 +207,25 @@ def find(fs: FileOps, text: str, states: Sequence[str] = layout.STATES) -> Place
             return matches[0]
         if matches:
             raise _several(fs, text, sorted(matches, key=lambda place: place.path), count)
-    where = "" if tuple(states) == layout.STATES else f"{' or '.join(states)}/ of "
+    where = "" if tuple(states) == layout.EVERYWHERE else f"{' or '.join(states)}/ of "
     raise NoSuchTask(f"no task {text!r} in {where}{fs.root}; `runforrest ls {fs.root}` lists them",
                      directory=fs.root, matches=[])
+
+
+def finder(fs: FileOps, wanted: Sequence[str], states: Sequence[str] = layout.EVERYWHERE) -> Callable[[str], Place]:
+    """`find` for each of several: a program may name thousands by id or file name, which are looked up together."""
+    named = set(wanted) if len(wanted) > 1 else set()
+    known: dict[str, list[Place]] = {}
+    for state in states if named else ():
+        for file, runner in texts(fs, state):
+            name = Name.parse(file)
+            if name is not None and not named.isdisjoint((file, name.id)):
+                known.setdefault(file if file in named else name.id, []).append(Place(state, name, runner))
+
+    def look_up(text: str) -> Place:
+        found = known.get(text, ())
+        return found[0] if len(found) == 1 else find(fs, text, states)
+    return look_up
 
 
 def _rank(file: str, text: str, label: str) -> tuple[int, Name | None]:
@@ -221,7 +249,7 @@ def _by_path(fs: FileOps, text: str, states: Sequence[str]) -> Place | None:
     for path in (f"{fs.root}/{text}", os.path.abspath(text)):
         parts = os.path.relpath(os.path.normpath(path), fs.root).split("/")
         name = Name.parse(parts[-1])
-        if name is not None and parts[0] in states and len(parts) == (3 if parts[0] == layout.DOING else 2):
+        if name is not None and parts[0] in states and len(parts) == (3 if parts[0] in layout.NESTED else 2):
             place = Place(parts[0], name, parts[1] if len(parts) == 3 else "")
             if _is_there(fs, place):
                 return place
@@ -248,14 +276,26 @@ def describe(folder: TaskFolder, place: Place) -> Description:
         raise NoSuchTask(f"{fs.path(place.path)} is not there any more: it was moved or removed; look again",
                          directory=fs.root, matches=[]) from None
     envelope = Envelope.from_json({"id": place.name.id, **stored.envelope})
-    return Description(place, envelope, [Attempt.from_json(record) for record in stored.attempts], stored.size)
+    waits_for: dict[str, str] = {}
+    if place.state == layout.WAITING:
+        waiting = Waiting(folder)
+        left = waiting.left(place.runner)
+        where = waiting.locate(left)
+        waits_for = {id: where.get(id, "") for id in left}
+    return Description(place, envelope, [Attempt.from_json(record) for record in stored.attempts], stored.size,
+                       waits_for)
 
 
 def held(fs: FileOps, place: Place) -> Held:
-    """A claimed task with the time of its claim: the rename into the runner's folder changed the inode."""
+    """A claimed task with the time of its claim: the rename into the runner's folder changed the inode.
+
+    Not if its contents were changed since, as by a result that could not be written yet.
+    """
     since = ""
     try:
-        since = iso(os.stat(fs.path(place.path), follow_symlinks=False).st_ctime)
+        info = os.stat(fs.path(place.path), follow_symlinks=False)
+        if info.st_ctime_ns != info.st_mtime_ns:
+            since = iso(info.st_ctime)
     except OSError:                        # it has ended meanwhile
         pass
     return Held(place.name.id, place.name.label, place.path, since)

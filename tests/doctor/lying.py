@@ -8,7 +8,7 @@ import time
 sys.path.insert(0, os.environ["HAND_FOLDER"])
 import hand
 
-true_rename, true_listdir, true_open = os.rename, os.listdir, os.open
+true_rename, true_listdir, true_open, true_symlink = os.rename, os.listdir, os.open, os.symlink
 
 
 def rename_won_twice(source, target):
@@ -60,6 +60,18 @@ def create_shared(path, flags, mode=0o777):
     return true_open(path, flags & ~os.O_EXCL, mode)
 
 
+def links_shared(text, path):
+    """Both are told that they have made the link."""
+    try:
+        true_symlink(text, path)
+    except FileExistsError:
+        pass
+
+
+def links_none(text, path):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
 def listdir_late(path):
     """A new name is listed half a second after it was made."""
     return [name for name in true_listdir(path) if time.time() - os.lstat(path + "/" + name).st_ctime > 0.5]
@@ -73,6 +85,10 @@ elif lie == "publish_torn":
     hand.write_new = publish_torn
 elif lie == "create_shared":
     os.open = create_shared
+elif lie == "links_shared":
+    os.symlink = links_shared
+elif lie == "links_none":
+    os.symlink = links_none
 elif lie == "listdir_late":
     os.listdir = listdir_late
 hand.main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from runforrest.doctor.measured import Measured
 from runforrest.doctor.probe import Effort, measure
 from runforrest.doctor.verdict import BAD, GOOD, NOTE, UNUSABLE, judge
 from tests.cli.programs import COMMAND, SECONDS, environment, inside, runforrest
-from tests.helpers import wait_for
+from tests.helpers import small_filesystem, wait_for
 
 QUICK = Effort(seconds=5.0, wait=5.0, races=50, rounds=2)
 
@@ -36,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def check_good(found: Measured) -> None:
     assert not found.failures and not found.hung
     assert found.rename and found.stale and found.create
+    assert found.link and found.link.once == found.link.tried
     assert found.rename.once == found.rename.tried >= QUICK.races and found.stale.once == found.stale.tried == 10
     assert found.reading and found.reading["whole"] >= 120 and found.reading["torn"] == found.reading["late"] == 0
     assert [(len(delay.seconds), delay.unseen) for delay in found.delays] == [(2, 0)] * 8
@@ -48,7 +50,7 @@ def test_one_mount(folder: Path, tried: Callable[[str, int], None]) -> None:
     found = measure(Place(str(folder)), None, QUICK, steps.append)
     check_good(found)
     assert found.here and found.here.facts["mount"]["type"] and found.locked is True
-    assert os.listdir(folder) == [] and len(steps) == 7
+    assert os.listdir(folder) == [] and len(steps) == 8
     assert found.rename
     tried("renames raced for by the doctor", found.rename.tried)
 
@@ -130,6 +132,14 @@ def test_an_exclusive_create_that_is_not(folder: Path, lying: Callable[[str], No
     assert verdict.level == GOOD and "exclusive creates" in "".join(r.text for r in verdict.remarks if r.level == NOTE)
 
 
+@pytest.mark.parametrize("lie, text", [("links_shared", "were made by both"),
+                                       ("links_none", "can't be made here (EPERM)")])
+def test_links_that_do_not_do_for_keys(folder: Path, lying: Callable[[str], None], lie: str, text: str) -> None:
+    lying(lie)
+    verdict = judge(measure(Place(str(folder)), None, QUICK))
+    assert text in "".join(r.text for r in verdict.remarks) and verdict.level != UNUSABLE
+
+
 def test_listings_that_are_late(folder: Path, lying: Callable[[str], None]) -> None:
     lying("listdir_late")
     found = measure(Place(str(folder)), None, QUICK)
@@ -140,7 +150,7 @@ def test_listings_that_are_late(folder: Path, lying: Callable[[str], None]) -> N
 
 def test_a_folder_that_hangs(folder: Path, lying: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     lying("rename_hangs")
-    monkeypatch.setattr(probe, "PATIENCE", 0.5)
+    monkeypatch.setattr(probe, "PATIENCE", 2.0)
     monkeypatch.setattr(hands, "LAST_CHANCE", 0.1)
     found = measure(Place(str(folder)), None, QUICK)
     assert found.hung == "rename race" and judge(found).level == UNUSABLE
@@ -170,10 +180,10 @@ def test_command(folder: Path) -> None:
 
 def test_command_on_a_list_whose_lease_is_too_short(folder: Path) -> None:
     (folder / "todo").mkdir()
-    (folder / "runforrest.json").write_text('{"format": 1, "beat": 0.001, "lease": 1, "durability": "none"}')
+    (folder / "runforrest.json").write_text('{"format": 1, "beat": 0.000001, "lease": 3, "durability": "none"}')
     ended = runforrest("doctor", folder)
     assert ended.returncode == OK
-    assert "verdict: good with these settings" in ended.stdout and "the lease of this list, 1 beats of" in ended.stdout
+    assert "verdict: good with these settings" in ended.stdout and "the lease of this list, 3 beats of" in ended.stdout
     assert sorted(os.listdir(folder)) == ["runforrest.json", "todo"]
 
 
@@ -182,6 +192,21 @@ def test_command_where_nothing_can_be_written() -> None:
     ended = runforrest("doctor", "/proc")
     assert ended.returncode == FAILED
     assert "bad: making a folder: " in ended.stdout and ended.stdout.splitlines()[-1].startswith("verdict: not usable")
+
+
+@pytest.mark.parametrize(("options", "step"), [
+    ("size=8k", "speed"), ("size=512k", "speed"), ("size=20m,nr_inodes=4", "making a folder"),
+    ("size=9m", "rename race|reading"),         # which, depends on how many files the race needs to be one
+    ("size=20m,nr_inodes=300", "speed")])
+def test_command_where_there_is_no_room(tmp_path: Path, options: str, step: str) -> None:
+    """That is no broken promise."""
+    with small_filesystem(tmp_path, options) as place:
+        ended = inside("doctor", place)
+        assert os.listdir(place) == []
+    assert ended.returncode == FAILED
+    assert re.search(f"warning: ({step}): .*No space left.* were free at the beginning", ended.stdout), ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("verdict: too little room to try")
+    assert "not usable" not in ended.stdout
 
 
 def test_wrong_use(folder: Path) -> None:
@@ -194,14 +219,18 @@ def test_wrong_use(folder: Path) -> None:
         assert ended.returncode == USAGE and text in ended.stderr, ended.stderr
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted(folder: Path, blow: signal.Signals) -> None:
-    """Whatever ends it, the folder that it has made is removed, and no process is left."""
+@pytest.mark.parametrize(("blow", "moment"), [(signal.SIGINT, "*"), (signal.SIGTERM, "*"), (signal.SIGKILL, "*"),
+                                              (signal.SIGINT, "*/won/*")])
+def test_interrupted(folder: Path, blow: signal.Signals, moment: str) -> None:
+    """Whatever ends it, the folder that it has made is removed, and no process is left.
+
+    In a race, each hand is about to answer more than a pipe holds.
+    """
     program = subprocess.Popen([*COMMAND, "doctor", str(folder), "--thorough"], env=environment(),
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
     try:
-        wait_for(lambda: os.listdir(folder), SECONDS)
+        wait_for(lambda: list(folder.glob(moment)), SECONDS)
         started = psutil.Process(program.pid).children()
         os.killpg(program.pid, blow)       # as a terminal does with Ctrl-C
         code = program.wait(SECONDS)

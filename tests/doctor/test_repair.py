@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -16,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from runforrest import defer
+from runforrest import defer, once
 from runforrest.cli.exits import FAILED, OK, USAGE
 from runforrest.doctor import mend
-from runforrest.folder import frames, identity
+from runforrest.doctor.repair import FORGET, plan
+from runforrest.doctor.survey import survey
+from runforrest.folder import frames, identity, requests
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import Membership
 from runforrest.folder.stored import StoredTask
@@ -383,6 +386,24 @@ def test_damaged_settings(folder: TaskFolder) -> None:
     assert set_aside(folder) == ["runforrest.json"]
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_settings_that_can_not_be_read_now_are_not_damaged(folder: TaskFolder, code: int) -> None:
+    """They would be replaced by the defaults, without the list's key, its group and its lease."""
+    error = OSError(code, os.strerror(code), folder.fs.path("runforrest.json"))
+    fs = support.Failing(folder.fs.root, error, lambda operation, *args: args == ("runforrest.json",))
+    with pytest.raises(OSError, match=os.strerror(code)) as caught:
+        survey(fs)
+    assert caught.value is error and fs.failed == 1
+
+
+def test_a_folder_of_keys_is_left_alone(tmp_path: Path) -> None:
+    once.open_store(tmp_path / "keys").close()
+    before = sorted(os.listdir(tmp_path / "keys"))
+    answer = runforrest("doctor", "--repair", "--yes", tmp_path / "keys")
+    assert answer.returncode == 2 and "holds keys, not tasks" in answer.stderr
+    assert sorted(os.listdir(tmp_path / "keys")) == before
+
+
 def test_a_signed_list(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays one."""
     key = tmp_path / "key"
@@ -419,6 +440,59 @@ def test_leftovers_in_tmp(folder: TaskFolder) -> None:
     assert sorted(support.ls(root, ".runforrest/tmp")) == sorted([whole.name, new_half.name])
 
 
+def asked(folder: TaskFolder, what: str, about: str = "", age: float = 3600.0) -> str:
+    """A request of long ago; returns its file."""
+    requests.ask(folder.fs, what, about)
+    file = requests.path(what, about)
+    os.utime(folder.fs.path(file), (time.time() - age,) * 2)
+    return file
+
+
+@pytest.mark.parametrize("what", [requests.PAUSE, requests.STOP, requests.STOP_NOW])
+def test_a_request_to_a_runner_that_is_gone(folder: TaskFolder, what: str) -> None:
+    asked(folder, what, "gone.1.aaaa", age=10.0)
+    assert findings(folder, "--yes") == []
+    mended(folder, asked(folder, what, "gone.2.bbbb"), "forget")
+    assert [about for _, about in requests.pending(folder.fs)] == ["gone.1.aaaa"]
+
+
+@pytest.mark.parametrize("state", ["done", "fail", ""])
+def test_a_cancellation_of_a_task_that_has_ended_or_is_nowhere(folder: TaskFolder, state: str) -> None:
+    if state:
+        done(folder, state=state, outcome="returned" if state == "done" else "raised")
+    mended(folder, asked(folder, requests.CANCEL, ID), "forget")
+    assert requests.pending(folder.fs) == []
+
+
+def test_requests_that_have_an_effect_stay(folder: TaskFolder) -> None:
+    """Whoever is to do it is there, or may come."""
+    member = support.runner(folder, "R")
+    support.claim(folder, support.schedule(folder, ID), "R")
+    support.schedule(folder, ID + "2")
+    shutil.copy(done(folder, ID + "3"), folder.fs.path("todo"))
+    for what, about in [(requests.PAUSE, ""), (requests.PAUSE, "R"), (requests.STOP, "R"), (requests.STOP_NOW, "R"),
+                        *((requests.CANCEL, ID + end) for end in ("", "2", "3"))]:
+        asked(folder, what, about)
+    nowhere = asked(folder, requests.CANCEL, "nowhere")
+    Path(folder.fs.path(".runforrest/requests/notes@")).touch()
+    before = requests.pending(folder.fs)
+    assert [each for each in findings(folder, "--yes") if "requests" in each["where"]] == [
+        {"where": nowhere, "action": "", "mended": None}]
+    assert requests.pending(folder.fs) == before and member.beat()
+
+
+def test_a_task_that_is_put_back_is_still_to_be_cancelled(folder: TaskFolder) -> None:
+    """Between the look and the mending: what was found holds no more."""
+    path = done(folder, state="fail", outcome="raised")
+    file = asked(folder, requests.CANCEL, ID)
+    (found,) = plan(survey(folder.fs))
+    assert (found.where, found.action) == (file, FORGET)
+    path.rename(Path(folder.fs.root, "todo", path.name))
+    with mend.Mender(folder.fs, folder.settings, time.monotonic()) as mender:
+        assert "has changed meanwhile" in mender.mend(found)
+    assert requests.pending(folder.fs) == [(requests.CANCEL, ID)]
+
+
 def test_what_is_only_told(folder: TaskFolder) -> None:
     root = Path(folder.fs.root)
     name = support.schedule(folder, ID)
@@ -426,14 +500,16 @@ def test_what_is_only_told(folder: TaskFolder) -> None:
     (root / "todo" / "bundle").mkdir()
     (root / "done" / "linked.pkl").symlink_to(root / "todo" / str(name))
     (root / "fail" / "dir.pkl").mkdir()
+    os.mkfifo(root / "todo" / "pipe.pkl")
     (root / ".runforrest" / "tries" / "other.t1-aaaa.pkl").touch()
     (root / "fail").chmod(0o770)
     (root / ".runforrest-doctor.abc").mkdir()
     before = support.tree(root)
     found = findings(folder, "--yes")
     assert {each["where"] for each in found} == {
-        "todo/notes.txt", "todo/bundle", "done/linked.pkl", "fail/dir.pkl", ".runforrest/tries/other.t1-aaaa.pkl",
-        "fail", ".runforrest-doctor.abc"}
+        "todo/notes.txt", "todo/bundle", "todo/pipe.pkl", "done/linked.pkl", "fail/dir.pkl",
+        ".runforrest/tries/other.t1-aaaa.pkl", "fail", ".runforrest-doctor.abc"}
+    assert "a pipe" in inside("doctor", root, "--repair").stdout
     assert not any(each["action"] for each in found) and support.tree(root) == before
 
 
@@ -494,6 +570,7 @@ def damaged(root: Path, gone: int) -> TaskFolder:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_at_every_operation(tasklist_dir: Path, monkeypatch: pytest.MonkeyPatch,
                                    tried: Callable[[str, int], None]) -> None:
     """Whoever mends may be killed anywhere: the next one finds everything, and brings it to one place."""
@@ -568,6 +645,7 @@ def _mended(tasklist_dir: Path) -> str:
     return said.stdout if said.returncode == OK and "mended" in said.stdout else ""
 
 
+@pytest.mark.slow
 def test_mending_again_and_again_while_two_runners_are_at_work(tasklist_dir: Path, tmp_path: Path,
                                                                monkeypatch: pytest.MonkeyPatch,
                                                                tried: Callable[[str, int], None]) -> None:

@@ -70,8 +70,9 @@ def test_what_the_protocol_copes_with() -> None:
 
 def test_the_lease_is_longer_than_any_delay() -> None:
     for seconds in (0.0, 1.0, 21.0, 60.0, 130.0, 1000.0):
-        for current in (None, Settings(beat=2.0), Settings(beat=0.1, lease=1), Settings(beat=15.0, lease=100)):
-            verdict = judge(measured(side("fuse.sshfs"), delays=[Delay("beat", "/here", [0.1, seconds])]), current)
+        for current in (None, Settings(beat=2.0), Settings(beat=0.1, lease=3), Settings(beat=15.0, lease=100)):
+            seen = [Delay("beat", "/here", [seconds / 10, seconds])]
+            verdict = judge(measured(side("fuse.sshfs"), delays=seen), current)
             assert verdict.lease_seconds >= needed_lease(seconds, verdict.beat) > seconds
             base = current or Settings(beat=15.0)
             fits = base.beat * base.lease >= needed_lease(seconds, base.beat)

@@ -197,7 +197,7 @@ class SimulatedOps(FileOps):
         finally:
             os.close(fd)
 
-    def append(self, name: str, chunks: Iterable[bytes], force: bool = False, cut: int | None = None) -> None:
+    def append(self, name: str, chunks: Iterable[bytes], cut: int | None = None) -> None:
         self.before("open", name)
         fd = os.open(self.path(name), os.O_WRONLY | NOFOLLOW)
         try:
@@ -250,7 +250,7 @@ class SimulatedMembership(Membership):
 
     def __init__(self, folder: TaskFolder, runner: str, world: World) -> None:
         super().__init__(folder, runner)
-        self.world, self.local = world, False
+        self.world = world
 
     def _proven_dead(self, runner: str, number: str) -> bool:
         process = int(runner[1:]) if runner[1:].isdigit() else -1
@@ -268,7 +268,7 @@ class SimulatedMembership(Membership):
 def write_and_publish(folder: TaskFolder, mine: Name, runner: str, record: dict[str, Any], payload: bytes,
                       cut: int | None, state: str) -> None:
     """What child and runner do at the end of an attempt."""
-    attempts.write_attempt(folder.fs, f"{layout.DOING}/{runner}/{mine}", mine, record, payload, False, cut)
+    attempts.write_attempt(folder.fs, f"{layout.DOING}/{runner}/{mine}", mine, record, payload, cut)
     move(folder, mine, runner, state)
 
 
@@ -291,13 +291,18 @@ class Runner:
         world.events["runners"] += 1
         self.name = f"R{self.process}"
         self.fs = SimulatedOps(world, self.process)
-        self.folder = TaskFolder(self.fs, lease_of(lease))
+        self.folder = self.folder_of(lease)
         self.membership = SimulatedMembership(self.folder, self.name, world)
         self.told_to_leave = False
         self.slots, self.parts = 2, 3
 
     def set_lease(self, lease: int) -> None:
-        self.membership.folder = TaskFolder(self.fs, lease_of(lease))
+        self.membership.folder = self.folder_of(lease)
+
+    def folder_of(self, lease: int) -> TaskFolder:
+        folder = TaskFolder(self.fs, lease_of(lease))
+        folder.local = False
+        return folder
 
     def keeper(self) -> None:
         world = self.world
@@ -430,12 +435,13 @@ def check_result(fs: FileOps, state: str, name: Name) -> None:
     record = task.result()
     if record is None:
         raise Violation(f"P2: {path} lacks its result")
+    losses = task.counts().get(outcomes.LOST, 0)        # as the name or the records have it: of all copies of a task
     if record["outcome"] == outcomes.LOST:
-        if state != layout.FAIL or name.lost < CRASH_LIMIT:
+        if state != layout.FAIL or losses < CRASH_LIMIT:
             raise Violation(f"P2: {path} has only the record of a loss")
         return
     # given up at its last loss, and its owner ended it all the same: it stays in fail/, with its result
-    given_up = state == layout.FAIL and name.lost >= CRASH_LIMIT
+    given_up = state == layout.FAIL and losses >= CRASH_LIMIT
     if (record["outcome"] == outcomes.RETURNED) != (state == layout.DONE) and not given_up:
         raise Violation(f"P2: {path} {record['outcome']}")
     if (side_ending(fs, name)[1] if payload is None else payload) != result_of(name):
@@ -593,7 +599,7 @@ class Run:
                 if mine is None:
                     raise Violation(f"P3: {name} can't be claimed")
                 record = {"frame": ATTEMPT, "attempt": mine.attempt, "outcome": outcomes.RETURNED, "payload": "value"}
-                attempts.write_attempt(self.fs, f"doing/rescue/{mine}", mine, record, result_of(mine), False)
+                attempts.write_attempt(self.fs, f"doing/rescue/{mine}", mine, record, result_of(mine))
                 folder.commit(mine, "rescue", "done")
                 self.world.published[mine.id] += 1
         last.leave()
@@ -661,16 +667,16 @@ def claim_believes_enoent(self: TaskFolder, name: Name, runner: str) -> Name | N
 
 
 def append_in_place(fs: FileOps, path: str, name: Name, record: dict[str, Any], payload: bytes = b"",
-                    force: bool = True, cut: int | None = None) -> None:
+                    cut: int | None = None) -> None:
     chunks = frames.encode(record, payload)
     try:
-        fs.append(path, chunks, force, cut)
+        fs.append(path, chunks, cut)
     except FileNotFoundError:
         raise attempts.TakenOver(path) from None
 
 
 def drain_without_rmdir(self: Membership, runner: str) -> bool:
-    for entry in self._names(f"doing/{runner}"):
+    for entry in self.fs.entries(f"doing/{runner}"):
         name = Name.parse(entry)
         if name is not None:
             self._take_back(runner, f"doing/{runner}", name)
@@ -680,7 +686,7 @@ def drain_without_rmdir(self: Membership, runner: str) -> bool:
 
 def forget_after_one_round(self: Membership, runner: str) -> bool:
     """Removes the folder with whatever landed in it meanwhile."""
-    for entry in self._names(f"doing/{runner}"):
+    for entry in self.fs.entries(f"doing/{runner}"):
         name = Name.parse(entry)
         if name is not None:
             self._take_back(runner, f"doing/{runner}", name)
@@ -697,7 +703,7 @@ def taken_without_a_mark(self: Name) -> Name:
 def publish_before_append(folder: TaskFolder, mine: Name, runner: str, record: dict[str, Any], payload: bytes,
                           cut: int | None, state: str) -> None:
     move(folder, mine, runner, state)
-    attempts.write_attempt(folder.fs, f"{state}/{mine}", mine, record, payload, False, cut)
+    attempts.write_attempt(folder.fs, f"{state}/{mine}", mine, record, payload, cut)
 
 
 def publish_a_copy(self: TaskFolder, name: Name, runner: str, state: str) -> bool:
@@ -737,7 +743,7 @@ def release_without_the_try(self: TaskFolder, name: Name, runner: str) -> bool:
 
 
 def fence_whatever_it_beats(self: Membership, runner: str, number: str) -> bool:
-    for entry in self._names(layout.HB):
+    for entry in self.fs.entries(layout.HB):
         if entry.rpartition("@")[0] == runner:
             try:
                 self.fs.rename(f"{layout.HB}/{entry}", f"{layout.HB}/{runner}@dead")

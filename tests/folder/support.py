@@ -11,8 +11,10 @@ from typing import Any
 
 from runforrest.folder import attempts, layout, settings
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.gate import gate_of
+from runforrest.folder.gates import Gates
 from runforrest.folder.leases import Membership
-from runforrest.folder.settings import Settings
+from runforrest.folder.settings import LEAST_LEASE, Settings
 from runforrest.folder.stored import ATTEMPT, ENVELOPE, StoredTask, side_ending
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
@@ -66,7 +68,7 @@ def make(root: str | os.PathLike[str], durability: str = "none", fs: FileOps | N
 
 def lease_of(lease: int, settings: Settings | None = None) -> Settings:
     """The settings with a lease as short as no list may have: 0 for 'whoever can be seen is dead'."""
-    made = replace(settings or Settings(), lease=max(1, lease))
+    made = replace(settings or Settings(), lease=max(LEAST_LEASE, lease))
     object.__setattr__(made, "lease", lease)
     return made
 
@@ -79,6 +81,15 @@ def with_lease(folder: TaskFolder, lease: int, fs: FileOps | None = None) -> Tas
 def schedule(folder: TaskFolder, id: str, **limits: Any) -> Name:
     envelope: dict[str, object] = {"frame": ENVELOPE, "id": id, "limits": limits}
     return folder.schedule(id, call_of(id), envelope)
+
+
+def schedule_after(folder: TaskFolder, id: str, *after: str, even_if_failed: bool = False) -> Name:
+    """Behind a gate, if what it waits for is not done."""
+    gates, gate = Gates(folder), gate_of(after, even_if_failed)
+    closed = gates.close(gate)
+    envelope: dict[str, object] = {"frame": ENVELOPE, "id": id, "after": gate.to_json()}
+    return (gates.publish(gate, id, call_of(id), envelope) if closed
+            else folder.schedule(id, call_of(id), envelope))
 
 
 def call_of(id: str) -> bytes:
@@ -95,17 +106,17 @@ def runner(folder: TaskFolder, name: str) -> Membership:
     return member
 
 
-def finish(folder: TaskFolder, name: Name, runner: str, outcome: str = "returned", payload: bytes | None = None,
-           force: bool = False) -> None:
+def finish(folder: TaskFolder, name: Name, runner: str, outcome: str = "returned",
+           payload: bytes | None = None) -> None:
     """What the child does at the end of an attempt: its frame."""
-    write(folder.fs, f"doing/{runner}/{name}", name, runner, outcome, payload, force)
+    write(folder.fs, f"doing/{runner}/{name}", name, runner, outcome, payload)
 
 
 def write(fs: FileOps, path: str, name: Name, runner: str = "R", outcome: str = "returned",
-          payload: bytes | None = None, force: bool = False, cut: int | None = None) -> None:
+          payload: bytes | None = None, cut: int | None = None) -> None:
     record = {"frame": ATTEMPT, "attempt": name.attempt, "number": name.tries, "outcome": outcome, "runner": runner,
               "payload": "value"}
-    attempts.write_attempt(fs, path, name, record, result_of(name.id) if payload is None else payload, force, cut)
+    attempts.write_attempt(fs, path, name, record, result_of(name.id) if payload is None else payload, cut)
 
 
 def claim(folder: TaskFolder, name: Name, runner: str) -> Name:
@@ -118,9 +129,10 @@ def places(root: str | os.PathLike[str]) -> dict[str, list[str]]:
     """In which folders each task is, by id: what a person sees with ``ls``."""
     found: dict[str, list[str]] = {}
     folders = [layout.TODO, layout.DONE, layout.FAIL]
-    doing = Path(root, layout.DOING)
-    if doing.is_dir():
-        folders += [f"{layout.DOING}/{each.name}" for each in doing.iterdir() if each.is_dir()]
+    for nested in layout.NESTED:
+        above = Path(root, nested)
+        if above.is_dir():
+            folders += [f"{nested}/{each.name}" for each in above.iterdir() if each.is_dir()]
     for folder in folders:
         path = Path(root, folder)
         for entry in os.listdir(path) if path.is_dir() else []:

@@ -17,12 +17,28 @@ from typing import Any
 import pytest
 
 from runforrest.folder import attempts, cleaning, journal, layout
+from runforrest.folder.cancelling import Canceller
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.gate import ANYHOW
+from runforrest.folder.gates import Gates
 from runforrest.folder.leases import Membership
+from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
 
-from .support import claim, finish, make, payload_of, places, result_of, runner, schedule, with_lease, write
+from .support import (
+    claim,
+    finish,
+    make,
+    payload_of,
+    places,
+    result_of,
+    runner,
+    schedule,
+    schedule_after,
+    with_lease,
+    write,
+)
 
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT,
           errno.ENOTCONN]
@@ -75,6 +91,7 @@ class Case:
     act: Callable[[TaskFolder, Any], object]
     optional: tuple[str, ...] = ()             # tasks that may or may not be there afterwards
     errors: bool = True
+    failing: tuple[str, ...] = ()              # tasks that are not run, as what they wait for has failed
 
 
 def claimed(folder: TaskFolder) -> Name:
@@ -116,12 +133,13 @@ def dead_runner(folder: TaskFolder) -> None:
 
 def judge(folder: TaskFolder) -> Membership:
     member = Membership(with_lease(folder, 0), "J")
-    member.local = False
+    member.folder.local = False
     return member
 
 
 def finish_and_commit(folder: TaskFolder, mine: Name, cut: int | None = None) -> bool:
-    write(folder.fs, f"doing/R/{mine}", mine, "R", force=True, cut=cut)
+    write(folder.fs, f"doing/R/{mine}", mine, "R", cut=cut)
+    attempts.force_attempt(folder.fs, f"doing/R/{mine}", mine)
     return folder.commit(mine, "R", "done")
 
 
@@ -145,6 +163,39 @@ def leave(folder: TaskFolder, mine: Name) -> None:
         journal.tidy(folder.fs)
 
 
+def chain(folder: TaskFolder) -> Name:
+    """x and y wait for p, z for x, and w, however they end, for p and y; p has been run."""
+    runner(folder, "R")
+    mine = claim(folder, schedule(folder, "p"), "R")
+    schedule_after(folder, "x", "p")
+    schedule_after(folder, "y", "p")
+    schedule_after(folder, "z", "x")
+    schedule_after(folder, "w", "p", "y", even_if_failed=True)
+    finish(folder, mine, "R")
+    return mine
+
+
+def chain_of_a_failure(folder: TaskFolder) -> Name:
+    runner(folder, "R")
+    mine = claim(folder, schedule(folder, "p"), "R")
+    finish(folder, mine, "R", "raised")
+    schedule_after(folder, "x", "p")
+    schedule_after(folder, "y", "p")
+    schedule_after(folder, "z", "x", "y")
+    schedule_after(folder, "w", "p", even_if_failed=True)
+    return mine
+
+
+def chain_that_failed(folder: TaskFolder) -> list[Name]:
+    end_and_tell(folder, chain_of_a_failure(folder), "fail")
+    return list(folder.names("fail"))
+
+
+def end_and_tell(folder: TaskFolder, mine: Name, state: str) -> None:
+    assert folder.commit(mine, "R", state)
+    Gates(folder).ended((mine.id, state))
+
+
 CASES = {
     "schedule": Case(lambda folder: schedule(folder, "w"), lambda folder, _: schedule(folder, "x"), optional=("x",)),
     "schedule after tidying": Case(lambda folder: journal.tidy(folder.fs), lambda folder, _: schedule(folder, "x"),
@@ -166,6 +217,22 @@ CASES = {
     "requeue": Case(failed, lambda folder, mine: folder.requeue(mine, "fail")),
     "leave": Case(claimed, leave),
     "reclaim": Case(dead_runner, lambda folder, _: judge(folder).watch()),
+    "wait": Case(lambda folder: (schedule(folder, "p"), schedule_after(folder, "x", "p")),
+                 lambda folder, _: schedule_after(folder, "y", "p", "x"), optional=("y",)),
+    "wait for what is in doing": Case(claimed, lambda folder, _: schedule_after(folder, "y", "x"), optional=("y",)),
+    "wait for what has failed": Case(chain_that_failed, lambda folder, _: schedule_after(folder, "v", "w", "y"),
+                                     optional=("v",), failing=("p", "x", "y", "z", "v")),
+    "let go": Case(chain, lambda folder, mine: end_and_tell(folder, mine, "done")),
+    "fail what waits": Case(chain_of_a_failure, lambda folder, mine: end_and_tell(folder, mine, "fail"),
+                            failing=("p", "x", "y", "z")),
+    "sweep": Case(lambda folder: folder.commit(chain(folder), "R", "done"), lambda folder, _: Gates(folder).sweep()),
+    "sweep failures": Case(lambda folder: folder.commit(chain_of_a_failure(folder), "R", "fail"),
+                           lambda folder, _: Gates(folder).sweep(), failing=("p", "x", "y", "z")),
+    "try a chain again": Case(chain_that_failed, lambda folder, names: Gates(folder).requeue(names),
+                              failing=("p", "x", "y", "z")),
+    "cancel what waits": Case(lambda folder: (schedule(folder, "p"), schedule_after(folder, "x", "p"),
+                                              schedule_after(folder, "y", "x")),
+                              lambda folder, _: Canceller(folder, ["x"]).look(), failing=("x", "y")),
     "clean": Case(dead_runner, lambda folder, _: cleaning.clean(folder.fs), optional=("w", "x", "y", "z")),
 }
 
@@ -190,17 +257,34 @@ def check(root: Path, ids: set[str], case: Case) -> None:
     found = places(root)
     assert ids <= set(found) <= ids | set(case.optional)
     assert all(len(where) == 1 for where in found.values()), found
+    check_order(FileOps(root), {id: where for id, (where,) in found.items()}, case is CASES["try a chain again"])
+
+
+def check_order(fs: FileOps, where: dict[str, str], again: bool) -> None:
+    """Nothing can be run before what it waits for is done.  ``again``: or has ended once."""
+    for id, folder in where.items():
+        if not folder.startswith((layout.WAITING, layout.FAIL)):
+            (file,) = (file for file in os.listdir(fs.path(folder)) if file.split(".")[0] == id)
+            name = Name.parse(file)
+            assert name is not None
+            after = StoredTask.open(fs, f"{folder}/{file}", name).envelope.get("after") or {}
+            anyhow = str(after.get("gate")).endswith(ANYHOW)
+            for other in () if again and anyhow else after.get("ids", ()):
+                fine = (layout.DONE, layout.FAIL) if anyhow else (layout.DONE,)
+                assert where[other] in fine, f"{id} is in {folder}/, {other} in {where[other]}/"
 
 
 def recover(root: Path, ids: set[str], case: Case) -> None:
     """A new runner, alone, finishes everything; each task is in one place, with its result."""
     folder = with_lease(make(root), 0)
     last = Membership(folder, "rescue")
-    last.local = False
+    last.folder.local = False
     last.register()
+    gates = Gates(folder)
     for _ in range(5):
         if last.peers():
             last.watch()
+        gates.sweep()
         for name in list(folder.names("todo")):
             mine = claim(folder, name, "rescue")
             finish(folder, mine, "rescue")
@@ -213,8 +297,14 @@ def recover(root: Path, ids: set[str], case: Case) -> None:
     assert os.listdir(root / "todo") == []
     for state in ("done", "fail"):
         for name in folder.names(state):
+            failing = name.id in case.failing
+            if failing and state == "fail" and name.id != "p":
+                result = StoredTask.open(folder.fs, f"fail/{name}", name).result()
+                assert result and result["outcome"] in ("dependency_failed", "cancelled")
+                continue
             assert payload_of(folder.fs, f"{state}/{name}", name) == result_of(name.id)
-            assert state == "done" or case is CASES["requeue"] or name.id not in ids
+            assert state == "done" or case is CASES["requeue"] or name.id not in ids or failing
+    assert {id for id, where in places(root).items() if where == ["fail"]} <= {*case.failing, "x"}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -55,6 +55,7 @@ def test_garbage_between_is_passed_over(written: list[tuple[Record, bytes, bytes
     assert found_in(data) == [(record, payload) for record, payload, _ in written]
 
 
+@settings(deadline=None)
 @given(records, payloads, records, payloads)
 def test_torn_at_every_byte(one: Record, first: bytes, two: Record, second: bytes) -> None:
     """A writer that died at any byte leaves the frames before it as they were, and the next writer appends."""

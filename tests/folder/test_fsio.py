@@ -36,7 +36,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts 
 
 def test_create_append_read(fs: FileOps) -> None:
     fs.create("x", [b"one ", b"two "], force=True)
-    fs.append("x", [b"three"], force=True)
+    fs.append("x", [b"three"])
     assert fs.read("x") == b"one two three"
     fs.append("x", [b"!"], cut=3)
     assert fs.read("x") == b"one!"
@@ -54,6 +54,33 @@ def test_append_does_not_create(fs: FileOps) -> None:
     with pytest.raises(FileNotFoundError):
         fs.append("x", [b"one"])
     assert os.listdir(fs.root) == []
+
+
+def test_entries_of_what_is_no_folder(fs: FileOps) -> None:
+    fs.mkdir("d")
+    fs.create("d/b", [])
+    fs.create("d/a", [])
+    os.symlink(fs.path("d"), fs.path("link"))
+    assert [fs.entries(name) for name in ("d", "no", "no/no", "d/a", "link")] == [["a", "b"], [], [], [], []]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTCONN])
+def test_entries_of_a_folder_in_trouble(tmp_path: Path, code: int) -> None:
+    """It is not empty: nobody may conclude from it that there is nothing to do."""
+    fs = Failing(tmp_path, OSError(code, os.strerror(code)), lambda operation, *args: operation == "listdir")
+    with pytest.raises(OSError, match=os.strerror(code)):
+        fs.entries("")
+
+
+def test_force_file_is_not_for_files_of_others(fs: FileOps) -> None:
+    fs.create("x", [b"one"])
+    fs.force_file("x")
+    fs.force_file("x", anew=True)
+    assert fs.read("x") == b"one"
+    os.link(fs.path("x"), fs.path("y"))
+    for call in (lambda: fs.force_file("x"), lambda: fs.append("x", [b"two"])):
+        with pytest.raises(PermissionError):
+            call()
 
 
 def test_unlink_of_nothing_is_fine(fs: FileOps) -> None:
@@ -124,7 +151,7 @@ def test_forcing(fs: FileOps) -> None:
 
 
 @linux
-@pytest.mark.parametrize("operation", ["open", "truncate", "write", "fsync"])
+@pytest.mark.parametrize("operation", ["open", "truncate", "write"])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "io"), KeyboardInterrupt()])
 def test_a_failed_append_leaves_the_file_and_no_descriptor(tmp_path: Path, operation: str,
                                                            error: BaseException) -> None:
@@ -132,7 +159,7 @@ def test_a_failed_append_leaves_the_file_and_no_descriptor(tmp_path: Path, opera
     fs = Failing(tmp_path, error, lambda op, *args: op == operation)
     before = open_files()
     with pytest.raises(type(error)):
-        fs.append("x", [b"result"], force=True, cut=4)
+        fs.append("x", [b"result"], cut=4)
     assert fs.failed == 1 and open_files() == before
     left = (tmp_path / "x").read_bytes()
     if isinstance(error, OSError):
@@ -166,6 +193,16 @@ def test_append_to_a_full_disk_is_cut_back(small_disk: Path) -> None:
     assert fs.read("x") == b"call and result"
 
 
+def test_create_on_a_full_disk_leaves_nothing_and_says_where(small_disk: Path) -> None:
+    fs = FileOps(small_disk)
+    with pytest.raises(OSError) as caught:
+        fs.create("x", [b"r" * 40_000, b"s" * 40_000])
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(small_disk / "x"))
+    assert not fs.exists("x")
+    fs.create("x", [b"call"])
+    assert fs.read("x") == b"call"
+
+
 def test_append_beyond_a_limit_of_size_is_cut_back(tmp_path: Path) -> None:
     """The same without root: the kernel refuses in the middle of a write."""
     program = f"""
@@ -192,7 +229,8 @@ except OSError as error:
 def everything(fs: FileOps) -> None:
     fs.mkdir("d")
     fs.create("d/x", [b"1"], force=True)
-    fs.append("d/x", [b"2"], force=True, cut=0)
+    fs.append("d/x", [b"2"], cut=0)
+    fs.force_file("d/x")
     fs.read("d/x")
     fs.listdir("d")
     fs.exists("d/x")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import filelock
 import pytest
 
 from runforrest.folder import journal, layout
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.journal import Journal, merge_journal, tidy
+from runforrest.folder.journal import Journal, locked, merge_journal, tidy
 from runforrest.model.names import Name
 
 from .support import Failing, ls, make, runner, schedule
@@ -99,12 +103,74 @@ def test_without_the_lock_the_lines_wait(fs: FileOps, monkeypatch: pytest.Monkey
     monkeypatch.setattr(journal, "LOCK_SECONDS", 0.01)
     mine = Journal(fs, "R")
     mine.add(Name("x"), "done", {"n": 1})
-    with filelock.FileLock(fs.path(layout.LOCK)):
+    with locked(FileOps(fs.root)) as got:
+        assert got
         mine.close()
         tidy(fs)
         assert ls(fs.root, layout.JOURNAL) == ["R.jsonl"]
     merge_journal(fs, "R")
     assert history(fs) == [{"task": "x", "state": "done", "n": 1}]
+
+
+def test_one_at_a_time_has_the_lock(fs: FileOps, tried: Callable[[str, int], None]) -> None:
+    """Each makes the file anew, as the one before has removed it."""
+    holders: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            with locked(FileOps(fs.root)) as got:
+                assert got
+                holders.append(number)
+                assert holders == [number], "alone"
+                holders.remove(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert not fs.exists(layout.LOCK)
+    tried("times a lock was taken", 8 * 50)
+
+
+def test_the_lock_is_on_the_file_that_has_the_name(fs: FileOps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening it and locking it, whoever had it removes it, and another one makes it anew."""
+    monkeypatch.setattr(journal, "LOCK_SECONDS", 0.01)
+    flock = fcntl.flock
+
+    def replaced(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        fs.unlink(layout.LOCK)
+        fs.create(layout.LOCK, [])
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with locked(fs) as first, locked(fs) as second:
+        assert first and not second
+
+
+def test_a_fork_does_not_keep_the_lock(fs: FileOps) -> None:
+    with locked(fs) as got:
+        assert got
+        pid = os.fork()
+        if not pid:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with locked(fs) as got:
+            assert got
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_no_lock_in_a_list_that_was_removed_or_through_a_link(fs: FileOps, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    os.symlink(target, fs.path(layout.LOCK))
+    with locked(fs) as got:
+        assert not got
+    assert not target.exists()
+    shutil.rmtree(fs.root)
+    with locked(fs) as got:
+        assert not got
+    assert not os.path.exists(fs.root)
 
 
 def test_tidy_removes_only_what_is_empty(fs: FileOps, tasklist_dir: Path) -> None:

@@ -16,10 +16,13 @@ import pytest
 from runforrest.folder import frames, identity, journal, layout
 from runforrest.folder.attempts import TakenOver
 from runforrest.folder.fsio import FileOps
-from runforrest.folder.leases import DEAD, Membership
+from runforrest.folder.leases import DEAD, Membership, read_heartbeat
+from runforrest.folder.settings import DURABILITIES
 from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
+from runforrest.process.claimed import Claimed
+from runforrest.process.config import Config
 
 from .support import (
     Failing,
@@ -58,7 +61,7 @@ def elsewhere(folder: TaskFolder, name: str = "E", beat: int = 0, local: bool = 
 
 def observer(folder: TaskFolder, lease: int = 3, name: str = "O") -> Membership:
     member = Membership(with_lease(folder, lease), name)
-    member.local = False               # as on NFS: another boot proves nothing
+    member.folder.local = False               # as on NFS: another boot proves nothing
     member.register()
     return member
 
@@ -281,7 +284,7 @@ def test_after_a_time_without_the_folder_counting_begins_anew(folder: TaskFolder
 def test_another_boot_on_a_disk_of_this_machine_is_dead(folder: TaskFolder) -> None:
     elsewhere(folder, local=True)
     judge = runner(folder, "O")
-    judge.local = True
+    judge.folder.local = True
     assert judge.alive() == [] and judge.watch() == ["E"]
 
 
@@ -289,25 +292,35 @@ def test_on_a_file_server_its_clients_are_not_dead(folder: TaskFolder) -> None:
     """The same folder: to the judge on a disk of its own, to the other on NFS."""
     elsewhere(folder)
     judge = runner(folder, "O")
-    judge.local = True
+    judge.folder.local = True
     assert judge.alive() == ["E"] and judge.watch() == []
 
 
 @pytest.mark.parametrize("local", [False, True])
 def test_a_heartbeat_says_how_the_folder_is_seen(folder: TaskFolder, local: bool) -> None:
     member = Membership(folder, "R")
-    member.local = local
+    member.folder.local = local
     member.register()
     assert json.loads(folder.fs.read(f"{layout.HB}/R@0"))["local"] is local
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"{}", b'{"boot": null}', b'{"processes": 3}'])
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"{}", b'{"boot": null}', b'{"processes": 3}',
+                                  b"[" * 100_000])
 def test_a_damaged_heartbeat_proves_nothing(folder: TaskFolder, text: bytes) -> None:
     folder.fs.mkdir("doing/E")
     folder.fs.create(f"{layout.HB}/E@0", [text])
     judge = runner(with_lease(folder, 2), "O")
-    judge.local = True
+    judge.folder.local = True
     assert [judge.watch() for _ in range(3)] == [[], [], ["E"]]
+
+
+def test_a_heartbeat_is_read_also_if_it_was_raised_since_it_was_seen(folder: TaskFolder) -> None:
+    for number in ("8", "dead"):
+        folder.fs.create(f"{layout.HB}/E@{number}", [b'{"host": "elsewhere"}'])
+    for number, there in (("6", False), ("7", True), ("8", True), ("9", False), ("dead", True), ("none", False),
+                          ("\u00b2", False)):
+        found, raised = read_heartbeat(folder.fs, "E", number)
+        assert (found, raised > 0) == ({"host": "elsewhere"} if there else {}, there), number
 
 
 # -- the fence -----------------------------------------------------------------------------
@@ -416,6 +429,28 @@ def test_results_of_other_attempts_do_not_count(folder: TaskFolder) -> None:
     assert places(folder.fs.root) == {"x": ["todo"]}
 
 
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_result_is_forced_where_it_is_before_it_is_taken_back(tasklist_dir: Path, durability: str) -> None:
+    """Its runner may have died before it did so."""
+    fs = Recording(tasklist_dir)
+    folder = make(tasklist_dir, durability, fs)
+    elsewhere(folder)
+    inside, first = (claim(folder, schedule(folder, id), "E") for id in ("x", "y"))
+    beside = first.taken()
+    fs.rename(f"doing/E/{first}", f"doing/E/{beside}")
+    for mine in (inside, beside):
+        finish(folder, mine, "E")
+    fs.calls.clear()
+    drained(folder)
+    calls = [(call[0], call[1]) for call in fs.of("rename", "fsync")
+             if str(call[1]).startswith((layout.DOING, layout.TRIES))]
+    side = f"{layout.TRIES}/{beside.side()}"
+    wanted = [("fsync", f"doing/E/{inside}"), ("rename", f"doing/E/{inside}"),
+              ("fsync", side), ("fsync", layout.TRIES), ("rename", f"doing/E/{beside}")]
+    assert calls == [call for call in wanted if call[0] == "rename" or durability in ("normal", "full")]
+    assert places(tasklist_dir) == {"x": ["done"], "y": ["done"]}
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_the_crash_limit_ends_a_poisonous_task(folder: TaskFolder, limit: int) -> None:
     name = schedule(folder, "x", crash_limit=limit)
@@ -428,6 +463,28 @@ def test_the_crash_limit_ends_a_poisonous_task(folder: TaskFolder, limit: int) -
         assert name.lost == death
     record = StoredTask.open(folder.fs, f"fail/{name}", name).result()
     assert record is not None and record["outcome"] == "lost"
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_poisonous_task_that_was_renamed_is_known_by_its_envelope(folder: TaskFolder, crashed: bool) -> None:
+    """Its losses are recorded beside it under its first name; a new one must not begin to count again."""
+    name = schedule(folder, "x", crash_limit=4)
+    for death in range(3):
+        elsewhere(folder, f"E{death}")
+        claim(folder, name, f"E{death}")
+        drained(folder, f"E{death}")
+        [name] = folder.names("todo")
+    os.rename(folder.fs.path(f"todo/{name}"), folder.fs.path("todo/renamed.pkl"))
+    [name] = folder.names("todo")
+    task = StoredTask.open(folder.fs, f"todo/{name}", name)
+    assert [a["outcome"] for a in task.attempts] == ["lost"] * 3 and task.counts() == {"lost": 3}
+    elsewhere(folder, "F")
+    mine = claim(folder, name, "F")
+    assert Claimed(folder.fs, f"doing/F/{mine}", mine, Config(folder.fs.root, "F", "host")).task.counts() == {"lost": 3}
+    if crashed:
+        finish(folder, mine, "F", "crashed")
+    drained(folder, "F")
+    assert places(folder.fs.root) == {"renamed": ["fail"]}
 
 
 def test_results_after_a_take_over_go_beside_and_roll_forward_from_there(folder: TaskFolder) -> None:
@@ -652,7 +709,7 @@ def test_after_a_power_cut_what_was_moved_without_its_result_comes_back(tasklist
     names = {id: finished(folder, id, state) for id in ("torn", "whole")}
     os.truncate(folder.fs.path(f"{state}/{names['torn']}"), sizes_without_results(folder, state)["torn"])
     member = Membership(folder, "O")
-    member.local = True
+    member.folder.local = True
     elsewhere(folder, local=True)           # dead, from before this boot
     member.register()
     assert member.watch() == ["E"]

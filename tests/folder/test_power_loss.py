@@ -39,8 +39,7 @@ def finish(folder: TaskFolder, fs: Recorder, mine: Name, who: str, state: str) -
     """What child, forcer and runner do; only then it is reported."""
     record = {"frame": ATTEMPT, "attempt": mine.attempt, "number": mine.tries, "runner": who, "payload": "value",
               "outcome": "returned" if state == layout.DONE else "raised"}
-    attempts.write_attempt(fs, f"doing/{who}/{mine}", mine, record, result_of(mine.id),
-                           folder.settings.force_results, later=True)
+    attempts.write_attempt(fs, f"doing/{who}/{mine}", mine, record, result_of(mine.id))
     folder.force_result(mine, who)
     assert folder.commit(mine, who, state)
     fs.promise(REPORTED, state, str(mine))
@@ -73,7 +72,7 @@ def recover(root: Path) -> TaskFolder:
     folder = with_lease(make(root), 0)
     with mock.patch.object(identity, "boot_id", lambda: "of the next boot"):
         last = Membership(folder, "rescue")
-        last.local = True
+        last.folder.local = True
         last.register()
         for _ in range(4):
             last.watch()

@@ -63,6 +63,20 @@ def test_damaged_settings_say_what_to_do(tasklist_dir: Path, text: str) -> None:
         assert caught.value.__dict__["directory"] == str(tasklist_dir)
 
 
+@pytest.mark.parametrize(("field", "value", "least"), [
+    ("lease", 2, "at least 3"), ("lease", 1, "at least 3"), ("lease", -1, "at least 3"), ("beat", 0, "more than 0"),
+    ("beat", 1e9, "less than 1e+06 seconds")])
+def test_a_lease_too_short_for_a_runner_to_end_its_tasks(tasklist_dir: Path, field: str, value: float,
+                                                         least: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be") as caught:
+        settings.Settings(**{field: value})
+    assert least in str(caught.value) and str(value) in str(caught.value)
+    fs = rewrite(tasklist_dir, json.dumps({"format": 1, field: value}))
+    with pytest.raises(NotATaskList, match=f"damaged .{field} must be"):
+        settings.open_list(fs)
+    assert settings.Settings(lease=settings.LEAST_LEASE).lease == 3
+
+
 def test_bytes_that_are_no_text(tasklist_dir: Path) -> None:
     fs = rewrite(tasklist_dir, "")
     Path(tasklist_dir, layout.SETTINGS).write_bytes(b"\xff\xfe")

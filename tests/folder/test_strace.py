@@ -105,11 +105,12 @@ def tracing(ask: Path, log: Path, inject: str, *threads: str) -> Iterator[None]:
 
 
 def prepare(root: Path) -> None:
-    """Tasks to run, and what a dead runner left: one that was at work, and one that was finished."""
+    """Tasks to run, each after the one before, and what a dead runner left: one that was at work, and one finished."""
     shutil.rmtree(root, ignore_errors=True)
     tasks = TaskList(root, durability="full")
+    before: tuple[str, ...] = ()
     for number in range(TASKS):
-        tasks.schedule(defer(abs, -number), name=f"task{number}", crash_limit=10, backoff=0)
+        before = (tasks.schedule(defer(abs, -number), name=f"task{number}", crash_limit=10, backoff=0, after=before),)
     folder = make(root)
     runner(folder, "dead")
     os.rename(root / layout.HB / "dead@0", root / layout.HB / "dead@dead")

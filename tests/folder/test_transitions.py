@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runforrest.folder import journal, layout, transitions
+from runforrest.folder import journal, layout, settings, transitions
 from runforrest.folder.frames import backwards
 from runforrest.folder.fsio import FileOps
+from runforrest.folder.stored import StoredTask
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
 
@@ -207,6 +208,31 @@ def test_a_server_that_answers_nothing_takes_nothing_over(folder: TaskFolder, mo
     assert folder.commit(mine, "R", "done")
 
 
+# -- files that can't be read --------------------------------------------------------------
+
+
+def test_that_a_file_is_damaged_is_told_beside_it(tasklist_dir: Path) -> None:
+    """And forced; for good once the file can't be read while others can be written."""
+    folder = make(tasklist_dir, "normal")
+    runner(folder, "R")
+    mine = claim(folder, schedule(folder, "x"), "R")
+    file, beside = f"doing/R/{mine}", f"{layout.TRIES}/{mine.side()}"
+    lost = Failing(tasklist_dir, OSError(errno.EIO, "io"),
+                   lambda operation, *args: operation in ("open", "fsync") and file in args)
+    record = TaskFolder(lost, folder.settings).record_unreadable(mine, "R", "lost")
+    assert StoredTask.open(folder.fs, file, mine).attempts == [record]
+    TaskFolder(lost, folder.settings).force_result(mine, "R")
+    with pytest.raises(OSError, match="not be read for a while"):
+        folder.record_unreadable(mine, "R", "readable again")
+    assert not folder.fs.exists(beside)
+    with pytest.raises(OSError, match="io"):
+        TaskFolder(lost, folder.settings).force_result(mine, "R")
+    away = Failing(tasklist_dir, OSError(errno.EIO, "io"), lambda operation, *args: operation in ("open", "create"))
+    with pytest.raises(OSError, match="io"):
+        TaskFolder(away, folder.settings).record_unreadable(mine, "R", "nothing can be written")
+    assert StoredTask.open(folder.fs, file, mine).attempts == []
+
+
 # -- races ---------------------------------------------------------------------------------
 
 
@@ -289,7 +315,8 @@ def test_full_durability_forces_the_folder_before_it_reports(tasklist_dir: Path)
     folder = make(tasklist_dir, "full", fs)
     runner(folder, "R")
     mine = claim(folder, schedule(folder, "x"), "R")
-    finish(folder, mine, "R", force=True)
+    finish(folder, mine, "R")
+    folder.force_result(mine, "R")
     fs.calls.clear()
     assert folder.commit(mine, "R", "done")
     assert fs.calls == [("rename", f"doing/R/{mine}", f"done/{mine}"), ("syncfs", "")]
@@ -297,6 +324,37 @@ def test_full_durability_forces_the_folder_before_it_reports(tasklist_dir: Path)
     folder.local = False
     assert folder.commit(mine, "R", "done")
     assert fs.calls[-1] == ("fsync", "done")
+
+
+def files_forced(folder: TaskFolder, mine: Name, refused: bool = False) -> list[object]:
+    """What `force_result` forces behind an attempt that was written, and that nothing was forced before."""
+    fs = folder.fs
+    assert isinstance(fs, Recording)
+    other = f"{fs.root}/another name"
+    if refused:
+        os.link(fs.path(f"doing/R/{mine}"), other)
+    fs.calls.clear()
+    finish(folder, mine, "R")
+    assert fs.of("fsync", "syncfs") == []
+    folder.force_result(mine, "R")
+    return [call[1] for call in fs.of("fsync", "syncfs")]
+
+
+@pytest.mark.parametrize("durability", settings.DURABILITIES)
+def test_the_result_is_forced_wherever_it_is(tasklist_dir: Path, durability: str) -> None:
+    folder = make(tasklist_dir, durability, Recording(tasklist_dir))
+    runner(folder, "R")
+    forces = durability in ("normal", "full")
+    mine = claim(folder, schedule(folder, "x"), "R")
+    assert files_forced(folder, mine) == [f"doing/R/{mine}"] * forces
+    linked = claim(folder, schedule(folder, "y"), "R")
+    assert files_forced(folder, linked, refused=True) == [
+        f"doing/R/{linked}", f"{layout.TRIES}/{linked.side()}", layout.TRIES] * forces
+    first = claim(folder, schedule(folder, "z"), "R")
+    taken = first.taken()
+    folder.fs.rename(f"doing/R/{first}", f"doing/R/{taken}")
+    assert files_forced(folder, taken) == [f"{layout.TRIES}/{taken.side()}", layout.TRIES] * forces
+    folder.force_result(claim(folder, schedule(folder, "w"), "R").taken(), "R")     # nothing there to force
 
 
 def test_full_durability_and_a_force_that_fails(tasklist_dir: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from runforrest import deferred
+
 calls: list[Any] = []
 
 
@@ -52,3 +54,18 @@ class Task1:
 
 class ExportTask(Task1):
     pass
+
+
+@deferred
+def halved(x: float) -> float:
+    """Half of it."""
+    return x / 2
+
+
+class Shop:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @deferred
+    def price(self, count: int) -> int:
+        return self.factor * count

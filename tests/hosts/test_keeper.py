@@ -13,7 +13,7 @@ import pytest
 from runforrest.folder import layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.leases import Membership
-from runforrest.folder.settings import Settings
+from runforrest.folder.settings import LEAST_LEASE, Settings
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model import events as ev
 from runforrest.runner.keeper import Keeper
@@ -80,12 +80,11 @@ def test_patience_begins_with_the_first_heartbeat(tasklist_dir: Path) -> None:
     keeper.close()
 
 
-@pytest.mark.parametrize("lease", [1, 2, 4, 8])
+@pytest.mark.parametrize("lease", [LEAST_LEASE, 4, 8])
 def test_tasks_end_before_others_may_take_them(tasklist_dir: Path, lease: int) -> None:
     """Others count `lease` looks, of which the first two may follow each other at once."""
     make(tasklist_dir)
     settings = Settings(beat=15.0, lease=lease)
     keeper = Keeper(Membership(TaskFolder(FileOps(tasklist_dir), settings), "R"), lambda event: None)
     assert keeper.patience > settings.beat, "or a beat in time would be too late"
-    if lease > 3:
-        assert keeper.patience < settings.beat * (lease - 1)
+    assert keeper.patience < settings.beat * (lease - 1)

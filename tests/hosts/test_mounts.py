@@ -1,6 +1,7 @@
 """Two mounts of one GlusterFS volume, or of one folder by sshfs, each with its own runner.
 
-The runners are in namespaces of their own: neither sees the processes of the other, and both have the same pid.
+The runners are in namespaces of their own: neither sees the processes of the other, and both have the same pid.  Each
+mount has a network cable of its own to the server.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import pytest
 
 from tests.helpers import wait_for
 from tests.hosts import work
-from tests.hosts.lists import SharedList, check_finished, leftovers
+from tests.hosts.lists import SharedList, assert_one_after_the_other, check_finished, leftovers
 from tests.hosts.machines import Namespace, Part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 Tried = Callable[[str, int], None]
 BEAT, LEASE = 0.5, 8                # 4 s
-LONG = 6.0                          # seconds; a task that is at work when a lease ends
+ENDLESS = 200.0                     # … that is told when it is enough
 SLOTS = 2
 FENCED = 3                          # exit code
 ALL = ["gluster", "gluster_replica", "sshfs"]
@@ -52,7 +53,8 @@ def two(part: Part, scratch: Path, names: tuple[str, str]) -> list[Namespace]:
 def machines(part: Part, tmp_path: Path) -> Iterator[list[Namespace]]:
     made = two(part, tmp_path, ("east", "west"))
     yield made
-    for each in made:
+    for k, each in enumerate(made, 1):
+        part("heal", k)
         each.clean()
 
 
@@ -62,7 +64,8 @@ def shared(machines: list[Namespace]) -> SharedList:
 
 
 @pytest.mark.parametrize("part", ALL, indirect=True)
-def test_two_mounts_share_a_list(part: Part, machines: list[Namespace], shared: SharedList, tried: Tried) -> None:
+def test_two_mounts_share_a_list(part: Part, machines: list[Namespace], tried: Tried) -> None:
+    shared = SharedList(machines[0], machines[0].shared, BEAT, 10 * LEASE)      # nobody is to be missed
     shared.schedule(work.meet, 2, times=2 * SLOTS).schedule(work.tick, 0.01, times=100).put()
     jobs = [machine.runner(shared.path, SLOTS) for machine in machines]
     assert [job.wait() for job in jobs] == [0, 0], [job.said() for job in jobs]
@@ -77,12 +80,14 @@ def test_two_mounts_share_a_list(part: Part, machines: list[Namespace], shared: 
 def test_one_that_is_frozen_is_fenced(part: Part, machines: list[Namespace], shared: SharedList,
                                       tried: Tried) -> None:
     frozen, other = machines
-    shared.schedule(work.tick, LONG, times=SLOTS).schedule(work.tick, 0.01, times=40).put()
+    shared.schedule(work.tick, ENDLESS, times=SLOTS).schedule(work.tick, 0.01, times=40).put()
     victim = frozen.runner(shared.path, SLOTS)
     shared.await_begun(frozen.name, SLOTS)
     below = frozen.processes()
     frozen.freeze()
     rescuer = other.runner(shared.path, SLOTS)
+    shared.await_begun(other.name, 40 + SLOTS)
+    shared.enough()
     assert rescuer.wait() == 0, rescuer.said()
     before = check_finished(shared, other)
     frozen.thaw()
@@ -93,6 +98,29 @@ def test_one_that_is_frozen_is_fenced(part: Part, machines: list[Namespace], sha
     after = check_finished(shared, other)
     assert after.published == before.published and after.taken_over == SLOTS
     tried("runners on mounts frozen past their lease and thawed", 1)
+
+
+@pytest.mark.parametrize("part", ALL, indirect=True)
+def test_one_that_is_cut_off_ends_its_tasks_first(part: Part, machines: list[Namespace], tried: Tried) -> None:
+    """The traces that tasks leave elsewhere tell: the one is dead before the other begins."""
+    off, other = machines
+    shared = SharedList(off, off.shared, 4 * BEAT, LEASE)       # one or two beats lie between the two
+    shared.schedule(work.tick, ENDLESS, times=SLOTS).schedule(work.tick, 0.05, times=10).put()
+    victim = off.runner(shared.path, SLOTS)
+    shared.await_begun(off.name, SLOTS)
+    rescuer = other.runner(shared.path, SLOTS)
+    shared.await_begun(other.name, 10)
+    part("cut", 1)
+    shared.await_begun(other.name, 10 + SLOTS)
+    shared.enough()
+    part("heal", 1)
+    assert rescuer.wait() == 0, rescuer.said()
+    assert victim.wait() == FENCED, victim.said()
+    assert "this runner stops, publishes nothing more and ends its tasks" in victim.said()
+    assert "Traceback" not in victim.said(), victim.said()
+    assert check_finished(shared, off).taken_over == SLOTS
+    assert_one_after_the_other(shared, off, other)
+    tried("runners on mounts cut from the network and healed", 1)
 
 
 def test_a_server_that_hangs_and_one_that_is_killed(part: Part, machines: list[Namespace], tried: Tried) -> None:
@@ -117,15 +145,18 @@ def test_a_server_that_hangs_and_one_that_is_killed(part: Part, machines: list[N
 def test_the_same_host_name_and_pid_elsewhere(part: Part, tmp_path: Path, tried: Tried) -> None:
     """Nothing about a process elsewhere is concluded from pids here: only the lease tells that it is dead."""
     dead, living = two(part, tmp_path, ("node", "node"))
-    shared = SharedList(dead, dead.shared, BEAT, LEASE).schedule(work.tick, 60.0, times=SLOTS).put()
+    shared = SharedList(dead, dead.shared, BEAT, 3 * LEASE).schedule(work.tick, 60.0, times=SLOTS).put()
     try:
         dead.runner(shared.path, SLOTS)
         shared.await_begun("node", SLOTS)
         dead.power_off()
+        [gone] = _hearts(shared, living)
         living.runner(shared.path, SLOTS)
-        heartbeats = wait_for(lambda: _heartbeats(shared, living, beats=LEASE // 2))
-        pids = [name.split(".")[1] for name in heartbeats]
-        assert len(pids) == 2 and pids[0] == pids[1] and shared.begun("node") == SLOTS, heartbeats
+        wait_for(lambda: any(beats >= LEASE // 2 for runner, beats in _hearts(shared, living).items()
+                             if runner != gone), 60)
+        hearts = _hearts(shared, living)
+        assert len(hearts) == 2 and gone in hearts and shared.begun("node") == SLOTS, hearts
+        assert len({name.split(".")[1] for name in hearts}) == 1, "their pids"
         shared.await_begun("node", 2 * SLOTS)
     finally:
         dead.clean()
@@ -133,10 +164,10 @@ def test_the_same_host_name_and_pid_elsewhere(part: Part, tmp_path: Path, tried:
     tried("runners of equal host name and pid told apart", 2)
 
 
-def _heartbeats(shared: SharedList, machine: Namespace, beats: int) -> list[str]:
-    """All of them, once one has so many."""
-    found = sorted(machine.run("ls", f"{shared.path}/.runforrest/hb").split())
-    return found if any(int(name.rpartition("@")[2]) >= beats for name in found) else []
+def _hearts(shared: SharedList, machine: Namespace) -> dict[str, int]:
+    """By runner: how often it has beaten."""
+    found = (name.rpartition("@") for name in machine.run("ls", f"{shared.path}/.runforrest/hb").split())
+    return {runner: int(number) for runner, _, number in found}
 
 
 def test_what_the_filesystem_is_taken_for(part: Part, machines: list[Namespace]) -> None:
@@ -149,12 +180,15 @@ def test_what_the_filesystem_is_taken_for(part: Part, machines: list[Namespace])
 def test_a_server_that_hangs_for_longer_than_the_lease(part: Part, machines: list[Namespace], shared: SharedList,
                                                        tried: Tried) -> None:
     """The runner ends its tasks, as others may take them; nobody does, so it goes on."""
-    shared.schedule(work.tick, LONG, times=SLOTS).schedule(work.tick, 0.01, times=10).put()
+    shared.schedule(work.tick, ENDLESS, times=SLOTS).schedule(work.tick, 0.01, times=10).put()
     job = machines[0].runner(shared.path, SLOTS)
     shared.await_begun("east", SLOTS)
     part("stall")
-    time.sleep(BEAT * LEASE + 2)
+    wait_for(lambda: "its tasks are ended" in job.said(), 60)
+    time.sleep(BEAT * LEASE)
     part("resume")
+    shared.await_begun("east", 2 * SLOTS)
+    shared.enough()
     assert job.wait() == 0, job.said()
     assert "nobody has taken over: going on" in job.said()
     result = check_finished(shared, machines[1])

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from runforrest.model import events as ev
 from runforrest.model import outcomes
-from runforrest.model.brain import FAULT_LEAST, FAULT_MOST, IDLE_LEAST, IDLE_MOST, Brain
+from runforrest.model.brain import FAULT_LEAST, FAULT_MOST, IDLE_LEAST, IDLE_MOST, MOST_READS, Brain
 from runforrest.model.limits import CRASH_LIMIT, Limits
 from runforrest.model.names import Name
+from runforrest.model.resources import Budget, Capacity, Grant, Needs
 
 GRACE = 7.0
 GUARD_KILLED = "the guard of its slot was killed, and the task with it"
@@ -45,6 +46,10 @@ def busy(slots: int = 1, wait: bool = False) -> Brain:
 def ended(slot: int = 0, outcome: str = outcomes.RETURNED, again: bool = False, failures: int = 0,
           **limits: Any) -> ev.Ended:
     return ev.Ended(slot, task(slot), outcome, again, failures, {"outcome": outcome, "limits": limits})
+
+
+def published(*numbers: int) -> ev.Published:
+    return ev.Published([task(number).id for number in numbers])
 
 
 def without_words(actions: list[ev.Action]) -> list[ev.Action]:
@@ -155,7 +160,8 @@ def test_not_done_while_a_task_runs_which_may_schedule_more() -> None:
     actions = new.handle(ended(0), 1.0)
     assert actions == [ev.Commit(task(0), "done", ended(0).report), ev.Claim(0), ev.Claim(1)]
     assert new.handle(ev.NothingToClaim(0, False), 1.0) == []
-    assert new.handle(ev.NothingToClaim(1, False), 1.0) == [ev.Exit("done")]
+    assert new.handle(ev.NothingToClaim(1, False), 1.0) == []
+    assert new.handle(published(0), 1.0) == [ev.Exit("done")]
 
 
 def test_not_done_while_others_hold_tasks_that_may_come_back() -> None:
@@ -190,6 +196,13 @@ def test_told_to_wait_it_stays() -> None:
     assert new.handle(ev.Interrupt(), 0.1)[-1] == ev.Exit("drained")
 
 
+def test_told_that_there_will_be_no_more_it_leaves_when_all_is_done() -> None:
+    new = up(wait=True)
+    new.handle(ev.NothingToClaim(0, False), 0.0)
+    assert new.handle(ev.NoMore(), 0.0) == [ev.Claim(0)], "what came just before"
+    assert new.handle(ev.NothingToClaim(0, False), 0.1) == [ev.Exit("done")]
+
+
 def test_not_done_before_a_slot_is_up() -> None:
     new = brain(2)
     assert new.handle(ev.Tick(), 0.0) == [] and new.handle(ev.Tick(), 99.0) == []
@@ -214,8 +227,9 @@ def test_a_folder_in_trouble_pauses_and_goes_on_by_itself() -> None:
     assert pauses[0] == FAULT_LEAST and pauses == sorted(pauses) and pauses[-1] == FAULT_MOST
     now += FAULT_MOST
     assert new.handle(ev.Tick(), now) == [ev.Claim(0)]
-    assert new.handle(ev.Claimed(0, task(0)), now) == [ev.Start(0, task(0))]
-    assert new.handle(ended(), now)[-1] == ev.Claim(0), "all is well again"
+    actions = new.handle(ev.Claimed(0, task(0)), now)
+    assert without_words(actions) == [ev.Start(0, task(0))] and "well again" in words(actions)
+    assert new.handle(ended(), now)[-1] == ev.Claim(0)
 
 
 def test_a_folder_in_trouble_is_no_reason_to_leave() -> None:
@@ -255,6 +269,28 @@ def test_a_file_that_can_never_be_read_waits_longer_each_time() -> None:
     assert pauses == sorted(pauses) and pauses[-1] == FAULT_MOST
 
 
+def test_a_file_that_seems_damaged_each_time_is_given_up() -> None:
+    """For about half a minute it is tried again; that the folder is well is for who gives it up to find out."""
+    new, now = busy(), 0.0
+    fault = ev.SlotFault(0, task(0), "io", damaged=True)
+    for _ in range(MOST_READS - 1):
+        new.handle(fault, now)
+        while ev.Release(task(0)) not in new.handle(ev.Tick(), now):
+            now += FAULT_LEAST
+        new.slots[0].state = "claiming"
+        new.handle(ev.Claimed(0, task(0)), now)
+    assert 25 < now < 60
+    [action] = without_words(new.handle(fault, now))
+    assert action == ev.GiveUp(0, task(0), f"io ({MOST_READS} times)")
+    kept = new.handle(ev.SlotFault(0, task(0), "nothing can be written"), now)
+    assert without_words(kept) == [] and new.held, "then it was the folder"
+    new.slots[0].state = "claiming"
+    new.handle(ev.Claimed(0, task(0)), now)
+    assert isinstance(without_words(new.handle(fault, now))[0], ev.GiveUp)
+    failed = ended(0, outcomes.UNLOADABLE)
+    assert ev.Commit(task(0), "fail", failed.report) in new.handle(failed, now)
+
+
 @pytest.mark.parametrize("move", [ev.Commit(task(0), "done", {}), ev.Release(task(0), {}), ev.Release(task(0))])
 def test_an_unmoved_task_is_moved_later(move: Any) -> None:
     new = up()
@@ -275,7 +311,9 @@ def test_a_draining_runner_tries_again_to_move_a_result() -> None:
     assert new.handle(ended(0), 1.0) == [commit]
     assert without_words(new.handle(ev.Unmoved(commit, "io"), 1.0)) == []
     assert without_words(new.handle(ended(1), 1.2)) == [ev.Commit(task(1), "done", ended(1).report)], "but no Exit"
-    assert new.handle(ev.Tick(), 1.0 + FAULT_MOST) == [commit, ev.Exit("drained")], "nothing else keeps it here"
+    assert new.handle(published(1), 1.3) == []
+    assert new.handle(ev.Tick(), 1.0 + FAULT_MOST) == [commit], "nothing else keeps it here"
+    assert without_words(new.handle(published(0), 2.0 + FAULT_MOST)) == [ev.Exit("drained")]
 
 
 def test_who_insists_does_not_wait_for_it() -> None:
@@ -306,8 +344,53 @@ def test_a_full_disk_starts_nothing_and_is_said_once() -> None:
     assert "no space left" in words(new.handle(ev.Room(False, "/list"), 1.0))
     assert new.handle(ended(0), 2.0) == [ev.Commit(task(0), "done", ended(0).report)], "no claim, no 'well again'"
     assert new.handle(ev.Room(False, "/list"), 3.0) == []
-    actions = new.handle(ev.Room(True, "/list"), 4.0)
+    assert new.handle(ev.Room(True, "/list"), 4.0) == [], "whether the result can be published shows now"
+    actions = new.handle(published(0), 4.1)
     assert "well again" in words(actions) and without_words(actions) == [ev.Claim(0)]
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_folder_in_which_nothing_can_be_published_is_not_well(draining: bool) -> None:
+    new = busy(3)
+    if draining:
+        new.handle(ev.Interrupt(), 0.0)
+    commit = ev.Commit(task(0), "done", ended(0).report)
+    new.handle(ended(0), 1.0)
+    assert "denied" in words(new.handle(ev.Unmoved(commit, "denied"), 1.0))
+    for slot in (1, 2):                     # their records can be written
+        actions = new.handle(ended(slot), 1.1)
+        assert actions == [ev.Commit(task(slot), "done", ended(slot).report)], "neither a claim nor 'well again'"
+    assert new.handle(published(2), 1.2) == [], "two others are not yet"
+    if not draining:                        # a look that was under way
+        assert new.handle(ev.NothingToClaim(0, False), 1.3) == []
+    assert new.handle(ev.Tick(), 2.0) == [commit], "tried again, and nothing else"
+    assert new.handle(published(0), 2.1) == []
+    actions = new.handle(published(1), 2.2)
+    assert words(actions) == "the folder is well again"
+    assert without_words(actions) == [ev.Exit("drained")] if draining else [ev.Claim(slot) for slot in range(3)]
+
+
+def test_a_folder_in_which_heartbeats_fail_is_not_well() -> None:
+    new = busy(2)
+    for now in (1.0, 1.5, 2.5):
+        said = new.handle(ev.FolderFault("denied at a heartbeat", source="heartbeat"), now)
+        assert ("heartbeat" in words(said)) == (now == 1.0), "said once"
+    assert new.handle(ended(0), 3.0) == [ev.Commit(task(0), "done", ended(0).report)]
+    assert new.handle(published(0), 3.1) == [], "neither a claim nor 'well again'"
+    assert new.handle(ev.Tick(), 1000.0) == []
+    assert new.handle(ev.Recovered("others"), 1000.0) == []
+    actions = new.handle(ev.Recovered("heartbeat"), 1001.0)
+    assert words(actions) == "the folder is well again" and without_words(actions) == [ev.Claim(0)]
+
+
+def test_what_can_be_written_does_not_tell_that_claims_work() -> None:
+    new = busy(2)
+    new.handle(ended(0), 1.0)
+    assert "denied" in words(new.handle(ev.FolderFault("denied: todo", 0), 1.0))
+    new.handle(published(0), 1.1)
+    assert words(new.handle(ended(1), 1.2)) == words(new.handle(published(1), 1.3)) == ""
+    new.handle(ev.Tick(), 2.0)
+    assert words(new.handle(ev.Claimed(0, task(5)), 2.0)) == "the folder is well again"
 
 
 def test_hold() -> None:
@@ -336,7 +419,9 @@ def test_the_first_interrupt_finishes_what_runs() -> None:
     actions = new.handle(ev.Interrupt(), 0.0)
     assert without_words(actions) == [] and "2 running tasks" in words(actions) and "once more" in words(actions)
     assert new.handle(ended(0), 1.0) == [ev.Commit(task(0), "done", ended(0).report)], "nothing new is started"
-    assert new.handle(ended(1), 2.0) == [ev.Commit(task(1), "done", ended(1).report), ev.Exit("drained")]
+    assert new.handle(published(0), 1.0) == []
+    assert new.handle(ended(1), 2.0) == [ev.Commit(task(1), "done", ended(1).report)], "until that is published"
+    assert new.handle(published(1), 2.1) == [ev.Exit("drained")]
 
 
 def test_the_second_interrupt_puts_them_back() -> None:
@@ -345,8 +430,9 @@ def test_the_second_interrupt_puts_them_back() -> None:
     actions = new.handle(ev.Interrupt(), 0.1)
     assert without_words(actions) == [ev.Stop(0, 0.0), ev.Stop(1, 0.0)]
     assert new.handle(ev.Released(0, task(0)), 0.2) == [ev.Release(task(0))]
-    assert new.handle(ended(1), 0.2) == [ev.Commit(task(1), "done", ended(1).report), ev.Exit("released")], (
+    assert new.handle(ended(1), 0.2) == [ev.Commit(task(1), "done", ended(1).report)], (
         "what ended in time is published")
+    assert new.handle(published(1), 0.3) == [ev.Exit("released")]
 
 
 def test_a_third_interrupt_asks_again() -> None:
@@ -474,8 +560,16 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
     held: set[Name] = set()
     fenced = left = leaving = False
     stopped: set[int] = set()
+    answers: list[ev.Event] = []
+    unmoved: list[ev.Event] = []
 
     def perform(actions: list[ev.Action]) -> None:
+        """As the loop does: what could not be moved is told when all actions of an event are performed."""
+        act(actions)
+        while unmoved:
+            act(new.handle(unmoved.pop(0), now))
+
+    def act(actions: list[ev.Action]) -> None:
         nonlocal left
         for action in actions:
             assert not left, "an action after Exit"
@@ -488,11 +582,14 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
             elif isinstance(action, (ev.Commit, ev.Release)):
                 assert not fenced and action.name in owned
                 if data.draw(st.integers(0, 9)) == 0:
-                    perform(new.handle(ev.Unmoved(action, "io"), now))
+                    unmoved.append(ev.Unmoved(action, "io"))
                     held.add(action.name)
                 else:
                     owned.remove(action.name)
                     held.discard(action.name)
+                    if isinstance(action, ev.Commit):
+                        overtaken = data.draw(st.integers(0, 9)) == 0
+                        answers.append(ev.Overtaken(action.name) if overtaken else ev.Published([action.name.id]))
             elif isinstance(action, ev.Stop):
                 assert action.slot in running
                 stopped.add(action.slot)
@@ -504,6 +601,10 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
 
     def step(choices: list[str]) -> None:
         nonlocal now, number, fenced, leaving
+        while answers and (leaving or data.draw(st.booleans())):
+            perform(new.handle(answers.pop(), now))
+            if left:
+                return
         kind = data.draw(st.sampled_from(choices))
         if kind == "tick":
             pause = new.wait(now)
@@ -570,6 +671,8 @@ def test_any_history(data: st.DataObject, slots: int, wait: bool) -> None:
         if left:
             break
         step([kind])
+    while answers and not left:
+        perform(new.handle(answers.pop(), now))
     assert left, "told to leave, it does not"
     assert fenced or owned <= held, "a task was forgotten"
 
@@ -608,10 +711,19 @@ def test_cancel_ends_the_running_task_once() -> None:
 
 
 def test_a_cancelled_task_that_is_claimed_is_not_started() -> None:
-    new = up()
-    new.handle(ev.Asked(cancel=frozenset({task(0).id})), 0.0)
-    assert new.handle(ev.Claimed(0, task(0)), 0.0) == [
+    new = up(2)
+    new.handle(ev.Asked(cancel=frozenset({task(0).id, task(1).id})), 0.0)
+    assert new.handle(ev.Claimed(0, task(0), cancelled=True), 0.0) == [
         ev.Record(0, task(0), outcomes.CANCELLED, "cancelled before it was started")]
+    assert new.handle(ev.Claimed(1, task(1)), 0.0) == [ev.Start(1, task(1))], "it has been taken back since"
+
+
+def test_a_request_is_met_by_one_end() -> None:
+    new = busy()
+    new.handle(ev.Asked(cancel=frozenset({task(0).id})), 0.0)
+    new.handle(ended(0, outcomes.CANCELLED), 1.0)
+    new.handle(published(0), 1.0)
+    assert not new.cancelled
 
 
 def test_cancel_of_a_task_that_waits_for_its_next_attempt_puts_it_back_at_once() -> None:
@@ -655,8 +767,10 @@ def test_nothing_is_claimed_while_a_result_waits_to_be_written() -> None:
     assert actions == [ev.Commit(task(1), "done", ended(1).report)], "neither a claim nor 'well again'"
     assert new.handle(ev.Tick(), 1000.0) == []
     actions = new.handle(ended(0), 1001.0)
-    assert "well again" in words(actions)
-    assert without_words(actions) == [ev.Commit(task(0), "done", ended(0).report), ev.Claim(0), ev.Claim(1)]
+    assert actions == [ev.Commit(task(0), "done", ended(0).report)]
+    assert new.handle(published(0), 1001.1) == []
+    actions = new.handle(published(1), 1001.2)
+    assert "well again" in words(actions) and without_words(actions) == [ev.Claim(0), ev.Claim(1)]
 
 
 # -- cut off -----------------------------------------------------------------------------------
@@ -680,3 +794,105 @@ def test_a_runner_that_was_cut_off_and_given_up_leaves() -> None:
     assert without_words(actions) == [ev.Stop(0, 0.0)]
     assert new.handle(ev.Released(0, task(0)), 3.0) == [ev.Exit("fenced")]
     assert new.handle(ev.Reached(), 4.0) == []
+
+
+# -- resources and services ----------------------------------------------------------------------
+
+
+def test_what_a_task_needs_is_taken_while_it_runs() -> None:
+    new = Brain(3, False, GRACE, lambda: 0.5, budget=Budget(Capacity(2, (4, 5), ("GPU-a",))))
+    for slot in range(3):
+        new.handle(ev.SlotReady(slot), 0.0)
+    assert new.handle(ev.Claimed(0, task(0), Needs(1, 1)), 0.0) == [ev.Start(0, task(0), Grant((), ("GPU-a",)))]
+    assert new.handle(ev.Claimed(1, task(1)), 0.0) == [ev.Start(1, task(1))]
+    assert not new.budget.fits(Needs())
+    new.handle(ended(0), 1.0)
+    assert new.budget.fits(Needs(1, 1)) and not new.budget.fits(Needs(2))
+    new.handle(ev.GuardDied(1), 2.0)
+    assert not new.budget.fits(Needs(2)), "until its record is written"
+    new.handle(ended(1, outcomes.LOST), 2.0)
+    assert new.budget.fits(Needs(2))
+
+
+def test_it_rests_while_nothing_but_a_service_runs() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, services=1)
+    new.handle(ev.SlotReady(1), 0.0)
+    new.handle(ev.Claimed(1, task(1), Needs(0, service=True)), 0.0)
+    new.handle(ev.SlotReady(0), 0.0)
+    assert new.rests()
+    new.handle(ev.Claimed(0, task(0)), 0.0)
+    assert not new.rests()
+
+
+def test_a_draining_runner_puts_a_service_back_and_finishes_its_work() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, services=1)
+    assert new.handle(ev.SlotReady(0), 0.0) == [ev.Claim(0)]
+    assert new.handle(ev.SlotReady(1), 0.0) == [ev.Claim(1, service=True)]
+    new.handle(ev.Claimed(1, task(1), Needs(0, service=True)), 0.0)
+    new.handle(ev.Claimed(0, task(0)), 0.0)
+    actions = new.handle(ev.Asked(stop=True), 1.0)
+    assert "1 running task " in words(actions) and without_words(actions) == [ev.Stop(1, GRACE)]
+    assert new.handle(ev.Released(1, task(1)), 2.0) == [ev.Release(task(1))]
+    new.handle(ended(0), 3.0)
+    assert new.handle(published(0), 3.0) == [ev.Exit("stopped")]
+
+
+def test_a_runner_looks_for_a_service_before_it_leaves_and_not_at_each_task() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, services=1)
+    new.handle(ev.SlotReady(0), 0.0)
+    new.handle(ev.SlotReady(1), 0.0)
+    assert new.handle(ev.NoService(1), 0.0) == []
+    new.handle(ev.Claimed(0, task(0)), 0.0)
+    assert new.handle(ended(0), 0.1)[1:] == [ev.Claim(0)], "not for services, so soon"
+    new.handle(published(0), 0.1)
+    assert new.handle(ev.NothingToClaim(0, False), 0.1) == [ev.Claim(1, service=True)]
+    assert new.handle(ev.NoService(1), 0.1) == [ev.Exit("done")]
+
+
+def test_a_runner_without_work_hands_its_service_over_to_others_at_work() -> None:
+    new = Brain(1, False, GRACE, lambda: 0.5, services=1)
+    new.handle(ev.SlotReady(0), 0.0)
+    new.handle(ev.SlotReady(1), 0.0)
+    new.handle(ev.Claimed(1, task(1), Needs(0, service=True)), 0.0)
+    assert new.handle(ev.NothingToClaim(0, False), 0.0) == [], "nobody else is at work"
+    assert new.handle(ev.Tick(), 2.0) == [ev.Claim(0)]
+    assert new.handle(ev.NothingToClaim(0, False, dry=True), 2.0) == [ev.Stop(1, GRACE)]
+    assert new.handle(ev.Released(1, task(1)), 3.0) == [ev.Release(task(1)), ev.Exit("done")]
+
+
+def test_a_runner_that_works_itself_keeps_its_service() -> None:
+    new = Brain(2, False, GRACE, lambda: 0.5, services=1)
+    for slot in range(3):
+        new.handle(ev.SlotReady(slot), 0.0)
+    new.handle(ev.Claimed(2, task(2), Needs(0, service=True)), 0.0)
+    new.handle(ev.Claimed(0, task(0)), 0.0)
+    assert new.handle(ev.NothingToClaim(1, False, dry=True), 0.0) == []
+
+
+def test_a_runner_that_has_too_little_for_what_is_left_says_so() -> None:
+    new = up()
+    actions = new.handle(ev.NothingToClaim(0, False, unfit="x needs 3 GPUs, and this runner has none"), 0.0)
+    assert "3 GPUs" in words(actions) and without_words(actions) == [ev.Exit("unfit")]
+
+
+def test_what_waits_for_what_is_gone_is_no_reason_to_stay() -> None:
+    new = up()
+    assert new.handle(ev.NothingToClaim(0, True), 0.0) == [], "it may be let go yet"
+    actions = new.handle(ev.NothingToClaim(0, False, stuck="1 task waits for x"), 10.0)
+    assert words(actions) == "1 task waits for x" and without_words(actions) == [ev.Exit("stuck")]
+
+
+@pytest.mark.parametrize("why", ["", "2 tasks to fail/"])
+def test_a_task_that_was_not_run_is_announced(why: str) -> None:
+    actions = up().handle(ev.Settled(task(0), "fail", why), 0.0)
+    assert words(actions) == why and ev.Announce(task(0), "fail") in without_words(actions)
+
+
+def test_a_runner_leaves_when_it_has_begun_as_many_tasks_as_it_should() -> None:
+    new = Brain(2, False, GRACE, lambda: 0.5, most_tasks=1)
+    for slot in range(2):
+        new.handle(ev.SlotReady(slot), 0.0)
+    assert without_words(new.handle(ev.Claimed(0, task(0)), 0.0)) == [ev.Start(0, task(0))]
+    assert new.handle(ev.Claimed(1, task(1)), 0.0) == [ev.Release(task(1))]
+    new.handle(ended(0), 1.0)
+    assert new.handle(published(0), 1.0) == [ev.Exit("stopped")]

@@ -11,7 +11,7 @@ from runforrest.model.records import Attempt, Envelope
 
 def test_the_set_is_closed() -> None:
     constants = {v for k, v in vars(outcomes).items() if k.isupper() and isinstance(v, str)}
-    assert constants == set(outcomes.OUTCOMES) and len(outcomes.OUTCOMES) == 9
+    assert constants == set(outcomes.OUTCOMES) and len(outcomes.OUTCOMES) == 10
     assert all(v == k.lower() for k, v in vars(outcomes).items() if k.isupper() and isinstance(v, str))
 
 
@@ -19,7 +19,8 @@ def test_the_two_budgets_do_not_overlap() -> None:
     assert not set(outcomes.RETRIED) & set(outcomes.CRASHES)
     assert set(outcomes.RETRIED) | set(outcomes.CRASHES) < set(outcomes.OUTCOMES)
     assert set(outcomes.OUTCOMES) - set(outcomes.RETRIED) - set(outcomes.CRASHES) == {
-        outcomes.RETURNED, outcomes.CANCELLED, outcomes.UNLOADABLE, outcomes.REFUSED}
+        outcomes.RETURNED, outcomes.CANCELLED, outcomes.UNLOADABLE, outcomes.REFUSED,
+        outcomes.DEPENDENCY_FAILED}
 
 
 @given(st.dictionaries(st.sampled_from(["outcome", "number", "host", "of a later version", "frame"]), st.text()))

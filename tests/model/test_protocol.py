@@ -78,6 +78,7 @@ def story(name: str, found: Found) -> str:
     return "\n  ".join([f"{name}: {found.problem}", *found.trace])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SIZES)
 def test_every_interleaving(name: str, tried: Tried) -> None:

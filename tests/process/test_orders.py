@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from runforrest.process.config import Config
-from runforrest.process.pool import Pool, Wakeup
-from runforrest.process.reuse import path_of
+from runforrest.process.pool import Pool
+from runforrest.process.reuse import task_of
 from runforrest.process.waiting import RunnerGone, Waiter
+from runforrest.process.wakeup import Wakeup
 
 
 @pytest.fixture
@@ -42,9 +43,10 @@ def test_what_comes_behind_a_task_is_about_it(pipes: tuple[int, int, int, int]) 
     (b"run 0 doing/R/x.pkl\n", 0, b"doing/R/x.pkl"),
     (b"run 2 doing/R/with space.pkl", 2, b"doing/R/with space.pkl"),
     (b"run 1 doing/R/x.pkl", 2, b""),           # given before the last death was known: counted as lost
-    (b"release 5.0", 0, b""), (b"cancel doing/R/x.pkl", 0, b"")])
+    (b"release 5.0", 0, b""), (b"cancel doing/R/x.pkl", 0, b""),
+    (b"cutoff", 0, b"")])
 def test_orders_that_are_run(order: bytes, deaths: int, path: bytes) -> None:
-    assert path_of(order, deaths) == path
+    assert task_of(order, deaths)[0] == path
 
 
 def test_orders_to_a_pool_that_is_closed_go_nowhere(tmp_path: os.PathLike[str]) -> None:
@@ -54,4 +56,5 @@ def test_orders_to_a_pool_that_is_closed_go_nowhere(tmp_path: os.PathLike[str]) 
     pool.release(0, 0.0)
     pool.close()
     pool.release(0, 0.0)
+    pool.cut_off(0)
     wakeup.close()

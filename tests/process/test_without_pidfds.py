@@ -26,7 +26,7 @@ def test_endings(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     tasks.schedule(defer(_has_pidfds))
     tasks.schedule(defer(segfault), crash_limit=1)
     tasks.schedule(defer(close_everything))
-    tasks.schedule(defer(start_family, str(hung), True), timeout=0.5, grace=0.1)
+    tasks.schedule(defer(start_family, str(hung), True), timeout=2.0, grace=0.1)
     tasks.schedule(defer(leave_family, str(left)))
     tasks.schedule(defer(abs, -1))
     done = list(tasks.run(2, ordered=True, isolation=isolation, print_output=False))

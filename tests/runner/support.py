@@ -77,8 +77,7 @@ def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-
-def with_short_lease(directory: Path, beat: float = 0.25, lease: int = 6) -> None:
+def with_short_lease(directory: Path, beat: float, lease: int) -> None:
     """Have the runners of this list beat often, and give each other up soon."""
     file = directory / "runforrest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "beat": beat, "lease": lease}))

@@ -17,20 +17,21 @@ from runforrest import TaskList, defer, errors
 from runforrest.folder import layout
 from tests.helpers import wait_for
 from tests.runner.support import a_runner, all_gone, counts, lines, tree
-from tests.tasks import hang, log_and_sleep, needs
+from tests.tasks import hang, log_and_wait, needs
 
 
-@pytest.mark.parametrize("isolation", ["process", "reuse"])
+@pytest.mark.parametrize("isolation", [pytest.param("process", marks=pytest.mark.slow), "reuse"])
 def test_two_runners_share_a_list_and_one_is_killed(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
-    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
-    for number in range(2000):
-        tasks.schedule(defer(log_and_sleep, str(log), number, 0.0))
+    tasks, log, enough = TaskList(tasklist_dir), tmp_path / "log", tmp_path / "enough"
+    for number in range(2000):      # of which none takes time, but for those that are at work when one is killed
+        tasks.schedule(defer(log_and_wait, str(log), number, str(enough), 0.0 if number < 300 else 0.1))
     with a_runner(tasklist_dir, 2, isolation) as victim, a_runner(tasklist_dir, 2, isolation) as other:
         wait_for(lambda: counts(tasklist_dir)["done"] > 300, 60)
         below = tree(victim.pid)
         assert len(below) >= 3
         victim.kill()
         victim.wait()
+        enough.touch()
         wait_for(lambda: all_gone(below), what="guards and children of the killed runner end")
         assert other.wait(100) == 0
     assert counts(tasklist_dir) == {"todo": 0, "doing": 0, "done": 2000, "fail": 0}
@@ -64,11 +65,14 @@ def test_killed_runner_leaves_no_process_and_the_next_takes_over_at_once(
 
 
 def test_killed_runner_its_task_runs_again(tasklist_dir: Path, tmp_path: Path) -> None:
-    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
-    tasks.schedule(defer(log_and_sleep, str(log), 1, 1.0))
+    tasks, log, enough = TaskList(tasklist_dir), tmp_path / "log", tmp_path / "enough"
+    tasks.schedule(defer(log_and_wait, str(log), 1, str(enough)))
     with a_runner(tasklist_dir, 1) as runner:
         wait_for(lambda: lines(log))
+        below = tree(runner.pid)
         runner.kill()
+    wait_for(lambda: all_gone(below))
+    enough.touch()
     (task,) = tasks.run(1)
     assert task.returnvalue == 1 and [a.outcome for a in task.attempts] == ["lost", "returned"]
     assert len(lines(log)) == 2
@@ -76,14 +80,17 @@ def test_killed_runner_its_task_runs_again(tasklist_dir: Path, tmp_path: Path) -
 
 
 def test_first_interrupt_drains(tasklist_dir: Path, tmp_path: Path) -> None:
-    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
+    tasks, log, enough = TaskList(tasklist_dir), tmp_path / "log", tmp_path / "enough"
     for number in range(10):
-        tasks.schedule(defer(log_and_sleep, str(log), number, 0.5))
+        tasks.schedule(defer(log_and_wait, str(log), number, str(enough)))
     with a_runner(tasklist_dir, 2) as runner:
         wait_for(lambda: len(lines(log)) == 2)
         runner.send_signal(signal.SIGINT)
+        assert runner.stdout
+        wait_for(lambda: "2 running tasks will be finished" in runner.stdout.readline())  # type: ignore[union-attr]
+        enough.touch()
         text, _ = runner.communicate(timeout=20)
-    assert "2 running tasks will be finished" in text and "left: drained" in text
+    assert "left: drained" in text
     assert counts(tasklist_dir) == {"todo": 8, "doing": 0, "done": 2, "fail": 0}
 
 
@@ -127,6 +134,23 @@ def test_sigterm_releases_within_the_grace_time(tasklist_dir: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("isolation", ["process", "reuse"])
+def test_sigterm_ends_a_task_whose_guard_is_stopped(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
+    """A guard that is stopped, by its own task, say, hears no order: nobody could leave, ever."""
+    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
+    tasks.schedule(defer(hang, str(log)))
+    with a_runner(tasklist_dir, 1, isolation, grace=0.5) as runner:
+        wait_for(lambda: len(lines(log)) == 2)
+        guard = psutil.Process(int(lines(log)[0])).parent()
+        assert guard is not None
+        guard.suspend()
+        wait_for(lambda: guard.status() == psutil.STATUS_STOPPED)
+        runner.terminate()
+        text, _ = runner.communicate(timeout=20)
+    assert "left: terminated" in text and all_gone([guard])
+    assert counts(tasklist_dir) == {"todo": 1, "doing": 0, "done": 0, "fail": 0}
+
+
+@pytest.mark.parametrize("isolation", ["process", "reuse"])
 def test_killed_guard(tasklist_dir: Path, tmp_path: Path, isolation: str) -> None:
     """The guard dies with its task and all it started; another takes its place; the loss is on record."""
     tasks, log = TaskList(tasklist_dir), tmp_path / "log"
@@ -164,9 +188,9 @@ def test_killed_fork_server(tasklist_dir: Path, tmp_path: Path, isolation: str) 
 
 
 def test_ten_guards_killed_while_tasks_run(tasklist_dir: Path, tmp_path: Path) -> None:
-    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
+    tasks, log, enough = TaskList(tasklist_dir), tmp_path / "log", tmp_path / "enough"
     for number in range(300):
-        tasks.schedule(defer(log_and_sleep, str(log), number, 0.005), crash_limit=100, backoff=0.01)
+        tasks.schedule(defer(log_and_wait, str(log), number, str(enough), 0.1), crash_limit=100, backoff=0.01)
     killed = 0
     with a_runner(tasklist_dir, 3) as runner:
         while runner.poll() is None and killed < 10:
@@ -177,6 +201,7 @@ def test_ten_guards_killed_while_tasks_run(tasklist_dir: Path, tmp_path: Path) -
                 if guards:
                     guards[killed % len(guards)].kill()
                     killed += 1
+        enough.touch()
         text, _ = runner.communicate(timeout=60)
         print(text)
     assert killed == 10

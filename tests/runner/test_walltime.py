@@ -49,7 +49,9 @@ def test_not_both_and_none_at_all() -> None:
 def test_slurm_is_asked_and_else_the_environment(tmp_path: Path) -> None:
     """`tests/hosts` asks a real one; here a program of that name says what it was seen to say."""
     squeue = tmp_path / "squeue"
-    squeue.write_text('#!/bin/sh\n[ "$3" = 17 ] && echo 1-00:00:10 || { echo "slurm_load_jobs error" >&2; exit 1; }\n')
+    squeue.write_text('#!/bin/sh\ncase $3 in 17) echo 23 0:01; echo 17 1-00:00:10;; 19) echo 19 0:00;; '
+                      '20) echo 20 INVALID;; 21) echo 21 UNLIMITED;; '
+                      '*) echo "slurm_load_jobs error" >&2; exit 1;; esac\n')
     squeue.chmod(0o755)
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     assert walltime.of_slurm_job({**path, "SLURM_JOB_ID": "17"}) == 86410
@@ -57,5 +59,7 @@ def test_slurm_is_asked_and_else_the_environment(tmp_path: Path) -> None:
     end = str(int(datetime.now().timestamp()) + 100)
     left = walltime.of_slurm_job({**path, "SLURM_JOB_ID": "18", "SLURM_JOB_END_TIME": end})
     assert left is not None and 90 < left <= 100
-    assert walltime.of_slurm_job({**path, "SLURM_JOB_ID": "18", "SLURM_JOB_END_TIME": "1000"}) is None
+    assert walltime.of_slurm_job({**path, "SLURM_JOB_ID": "18", "SLURM_JOB_END_TIME": "1000"}) == walltime.OVER
+    for job, left in (("19", walltime.OVER), ("20", walltime.OVER), ("21", None)):
+        assert walltime.of_slurm_job({**path, "SLURM_JOB_ID": job, "SLURM_JOB_END_TIME": end}) == left
     assert walltime.of_slurm_job({**path}) is None

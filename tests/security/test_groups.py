@@ -85,6 +85,14 @@ def test_members_schedule_and_run(place: Path) -> None:
     by(MALLORY, read, GROUP)
 
 
+def test_what_is_cancelled_says_so_in_its_own_file(place: Path) -> None:
+    """`cancel` unpickles nothing and so asks for no trust, but the list is ours: its files are written to as any."""
+    make(place / "tasks", defer(abs, -1), group=True)
+    assert runforrest("cancel", place / "tasks", only(place / "tasks", "todo").stem).returncode == 0
+    file = only(place / "tasks", "fail")
+    assert b'"outcome":"cancelled"' in file.read_bytes() and not (place / "tasks" / ".runforrest" / "tries").exists()
+
+
 @needs_root
 @pytest.mark.parametrize(("uid", "gid", "mode"), [(MALLORY, MALLORY, 0o660), (MALLORY, GROUP, 0o666),
                                                   (0, NOBODY, 0o660), (0, GROUP, 0o662)])

@@ -73,7 +73,8 @@ def test_a_folder_that_is_a_link(place: Path, victim: Path, canary: Canary, fold
     path = place / "tasks" / folder
     (victim / "0.pkl").write_bytes(canary.pickle)
     before = tree(victim)
-    path.rename(place / "before")
+    if path.exists():                       # some come with the first task that needs them
+        path.rename(place / "before")
     path.symlink_to(victim)
     for use in (lambda: run(place / "tasks"), lambda: run(place / "tasks", trust=True),
                 lambda: open_list(FileOps(place / "tasks"))):

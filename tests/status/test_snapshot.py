@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from runforrest.folder.settings import Settings, create, now_text
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
 from runforrest.status import snapshot
+from tests.helpers import wait_for
 
 
 @pytest.fixture
@@ -91,6 +93,35 @@ def test_states_of_runners(folder: TaskFolder, number: str, found: Callable[[], 
     folder.fs.create(f".runforrest/hb/R@{number}", [json.dumps(found()).encode()])
     (runner,) = snapshot(folder).runners
     assert (runner.name, runner.state) == ("R", state)
+
+
+def test_a_runner_that_is_stopped(folder: TaskFolder) -> None:
+    """It does not beat, whatever its process is."""
+    with subprocess.Popen([sys.executable, "-c", "print('up', flush=True); input()"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        found = {**identity.identity(), "pid": process.pid,
+                 "processes": [[process.pid, identity.start_time(process.pid)]]}
+        folder.fs.mkdir("doing/R")
+        folder.fs.create(".runforrest/hb/R@7", [json.dumps(found).encode()])
+        wait_for(lambda: snapshot(folder).runners[0].state == "stopped")
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: snapshot(folder).runners[0].state == "alive")
+        process.communicate(b"\n")
+
+
+def test_a_claimed_task_whose_result_waits_is_not_newly_claimed(folder: TaskFolder) -> None:
+    """Each try to write it changes the file's times."""
+    fill(folder, 1)
+    member = Membership(folder)
+    member.register()
+    mine = folder.claim(folder.names("todo")[0], member.runner)
+    path = folder.fs.path(f"doing/{member.runner}/{mine}")
+    os.utime(path, (1e9, 1e9))
+    assert snapshot(folder).runners[0].tasks[0].since
+    os.truncate(path, os.path.getsize(path))
+    assert snapshot(folder).runners[0].tasks[0].since == ""
 
 
 def test_a_folder_without_a_heartbeat(folder: TaskFolder) -> None:

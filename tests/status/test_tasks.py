@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from runforrest.errors import NoSuchTask
+from runforrest.folder import layout
 from runforrest.folder.attempts import write_attempt
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.settings import create
 from runforrest.folder.transitions import TaskFolder
 from runforrest.model.names import Name
-from runforrest.status import Place, describe, find, list_tasks, places
+from runforrest.status import Place, describe, find, finder, list_tasks, places
 from runforrest.status.tasks import SHOWN
 
 
@@ -23,6 +24,13 @@ class Bomb:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.abort, ()  # type: ignore[return-value]
+
+
+class Counting(FileOps):
+    listings = 0
+
+    def before(self, operation: str, *args: object) -> None:
+        self.listings += operation == "listdir"
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def end(folder: TaskFolder, name: Name, outcome: str, state: str, message: str =
     name = claim(folder, name)
     record = {"frame": "attempt", "attempt": name.attempt, "number": name.tries, "outcome": outcome,
               "message": message}
-    write_attempt(folder.fs, f"doing/R/{name}", name, record, pickle.dumps(Bomb()), False)
+    write_attempt(folder.fs, f"doing/R/{name}", name, record, pickle.dumps(Bomb()))
     assert folder.release(name, "R") if state == "todo" else folder.commit(name, "R", state)
     return name
 
@@ -109,6 +117,29 @@ def test_a_copy_in_another_state(folder: TaskFolder) -> None:
     with pytest.raises(NoSuchTask, match="2 tasks match"):
         find(folder.fs, name.id)
     assert find(folder.fs, f"todo/{name}").state == "todo"
+
+
+def test_many_are_looked_up_together(folder: TaskFolder) -> None:
+    """Ids and file names by one look at the list, not by one for each."""
+    names = [schedule(folder, f"work{number}") for number in range(50)]
+    names[7] = end(folder, names[7], "returned", "done")
+    wanted = [*(name.id for name in names[:25]), *map(str, names[25:])]
+    fs = Counting(folder.fs.root)
+    found = list(map(finder(fs, wanted), wanted))
+    assert found == [Place("done" if name.tries else "todo", name) for name in names]
+    assert fs.listings == len(layout.EVERYWHERE) + 1            # and R's folder
+    assert finder(fs, ["work3", "todo/" + str(names[4])])("work3").name == names[3]
+
+
+def test_many_of_which_one_is_not_clear(folder: TaskFolder) -> None:
+    name = end(folder, schedule(folder, "work"), "returned", "done")
+    (Path(folder.fs.root) / "todo" / str(name)).write_bytes(folder.fs.read(f"done/{name}"))
+    wanted = [name.id, str(name), f"todo/{name}", "nothing"]
+    look_up = finder(folder.fs, wanted)
+    for text, message in (name.id, "2 tasks match"), (str(name), "2 tasks match"), ("nothing", "no task"):
+        with pytest.raises(NoSuchTask, match=message):
+            look_up(text)
+    assert look_up(f"todo/{name}").state == "todo"
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "todo/", "fail/x.pkl", "/etc/passwd", "../x.pkl", "doing/R", "*"])

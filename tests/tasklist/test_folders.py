@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runforrest import TaskList, defer, errors
+from runforrest import Executor, TaskList, defer, errors
 from runforrest.folder import frames
 from runforrest.folder.stored import StoredTask
 from runforrest.model.names import Name
+from tests.helpers import small_filesystem
 
 
 def filled(directory: Path) -> TaskList:
@@ -51,6 +53,21 @@ def test_no_task_list(tasklist_dir: Path, arguments: dict[str, Any]) -> None:
 def test_a_file(tasklist_dir: Path) -> None:
     tasklist_dir.write_text("a file")
     refused(tasklist_dir, errors.NotATaskList, lambda: TaskList(tasklist_dir, exist_ok=True), "is a file")
+
+
+def test_a_list_on_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
+    """What has ended is there for who looks; who writes is told."""
+    with small_filesystem(tmp_path, "size=2m") as place:
+        tasks = TaskList(place / "tasks")
+        tasks.schedule(defer(abs, -5))
+        list(tasks.run(1))
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        tasks = TaskList(place / "tasks", exist_ok=True, pre_clean=False)
+        assert [task.returnvalue for task in tasks.done_tasks()] == [5]
+        assert [future.result() for future in Executor(place / "tasks").attach()] == [5]
+        for write in (lambda: tasks.schedule(defer(abs, 1)), lambda: list(tasks.run(1)), tasks.clean):
+            with pytest.raises(OSError, match="Read-only"):
+                write()
 
 
 def test_folder_removed_meanwhile(tasklist_dir: Path) -> None:

@@ -311,7 +311,8 @@ def test_preload_that_fails(tasklist_dir: Path) -> None:
 
 @pytest.mark.parametrize("name, value", [
     ("isolation", "thread"), ("max_tasks", -1), ("preload", "numpy"), ("grace", -1), ("memory", -5),
-    ("retries", "many"), ("crash_limit", 0), ("autokill", -1), ("autokill", "soon"), ("nprocesses", 0)])
+    ("retries", "many"), ("crash_limit", 0), ("autokill", -1), ("autokill", "soon"), ("nprocesses", 0),
+    ("time_left", "1h"), ("time_left", 0)])
 def test_bad_arguments(tasklist_dir: Path, name: str, value: object) -> None:
     """At once, in one line, and nothing is changed."""
     tasks = new(tasklist_dir)

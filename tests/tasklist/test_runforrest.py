@@ -13,6 +13,7 @@ import pickle
 import re
 import stat
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -343,7 +344,7 @@ def test_autokilled_tasks_are_yielded(tasklist_dir: Path) -> None:
     tasks = TaskList(tasklist_dir)
     tasks.schedule(defer(time.sleep, 1000), metadata="hangs")
     tasks.schedule(defer(abs, -1))
-    run = tasks.run(nprocesses=2, autokill=0.3)
+    run = tasks.run(nprocesses=2, autokill=1.5)
     found = {t.metadata: t for t in run}
     assert len(run) == len(found) == 2 and counts(tasklist_dir) == (0, 1, 1)
     assert isinstance(found["hangs"].errorvalue, TimeoutError) and found["hangs"].returnvalue is None
@@ -372,6 +373,7 @@ def test_breaking_out(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """B6, B8: no ignored exception; running tasks are ended and put back, and nothing is left."""
     ignored: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    before = set(threading.enumerate())         # which other tests may have left
     tasks, log, never = TaskList(tasklist_dir), tmp_path / "log", tmp_path / "never"
     tasks.schedule(defer(abs, -1), priority=1)
     for _ in range(4):
@@ -386,12 +388,7 @@ def test_breaking_out(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert all(t.attempts == [] for t in tasks.todo_tasks())
     said = capfd.readouterr().err
     assert "ending 2 running tasks; they go back to todo/" in said and "stopping" not in said
-    assert not [t for t in _threads() if t.startswith("runforrest")]
-
-
-def _threads() -> list[str]:
-    import threading
-    return [t.name for t in threading.enumerate()]
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("runforrest")]
 
 
 def test_killed_parent_leaves_nothing_running(tasklist_dir: Path, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def folder(name: str, tmp_path: Path) -> Path:
     shutil.copytree(HERE / "runforrest043" / name, copied)
     for state in ("todo", "done", "fail"):
         (copied / state).mkdir(exist_ok=True)
-        (copied / state).chmod(0o755)
-    copied.chmod(0o755)
+    for path in (copied, *copied.rglob("*")):       # whatever umask they were checked out with
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return copied
 
 

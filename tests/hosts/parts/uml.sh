@@ -92,6 +92,7 @@ kill_kernel() { # hostK
 
 case $cmd in
 start)
+    case $D in /dev/*) echo "hosts have a /dev of their own: set TMPDIR to a folder that is not below /dev" >&2; exit 2;; esac
     mkdir -p $D; config; net_up
     in_net ip link add br0 type bridge; in_net ip addr add 10.98.0.1/24 dev br0; in_net ip link set br0 up
     for k in $(seq ${1:-2}); do boot host$k; done

@@ -12,7 +12,7 @@ def maybe_hang(seconds):
 tasklist = TaskList('list')
 for seconds in (0.01, 600, 0.02):
     tasklist.schedule(defer(maybe_hang, seconds), metadata=seconds)
-run = tasklist.run(nprocesses=3, autokill=1)
+run = tasklist.run(nprocesses=3, autokill=2)
 finished = list(run)
 print(len(run), 'tasks;', sorted(t.returnvalue for t in finished if t.errorvalue is None))
 for task in finished:
