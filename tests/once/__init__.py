@@ -1,0 +1,1 @@
+"""Keys that are claimed once, in a folder and in a real Redis server."""
