@@ -8,17 +8,22 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runforrest.commands import Command
     from runforrest.errors import RunforrestError
+    from runforrest.futures import Executor
     from runforrest.graph import PartOfTask, Task, TaskAttribute, TaskCall, TaskItem, defer, evaluate
+    from runforrest.graph.decorator import deferred
+    from runforrest.mapping import cached_map
     from runforrest.model.records import Attempt, Envelope
     from runforrest.runs import Run
     from runforrest.tasklist import TaskList
 
-__all__ = ["Attempt", "Envelope", "PartOfTask", "Run", "RunforrestError", "Task", "TaskAttribute", "TaskCall",
-           "TaskItem", "TaskList", "defer", "evaluate"]
+__all__ = ["Attempt", "Command", "Envelope", "Executor", "PartOfTask", "Run", "RunforrestError", "Task",
+           "TaskAttribute", "TaskCall", "TaskItem", "TaskList", "cached_map", "defer", "deferred", "evaluate"]
 
-_HOMES = {"RunforrestError": "errors", "Attempt": "model.records", "Envelope": "model.records", "Run": "runs",
-          "TaskList": "tasklist"}
+_HOMES = {"Command": "commands", "RunforrestError": "errors", "Attempt": "model.records",
+          "Envelope": "model.records", "Run": "runs", "TaskList": "tasklist",
+          "deferred": "graph.decorator", "Executor": "futures", "cached_map": "mapping"}
 
 
 #: names that task files of RunForrest 0.4 refer to

@@ -15,18 +15,20 @@ NAME = "runforrest"
 
 # Lowest first.  A part may import from itself and from all lines above its own, not from its own line.
 LAYERS: list[set[str]] = [
-    {"errors"},
-    {"graph", "model"},
+    {"bash", "errors"},
+    {"commands", "graph", "model"},
+    {"arguments"},
     {"folder"},
+    {"scheduling", "results"},
     {"process"},
     {"runner"},
     {"engines"},
-    {"batch", "once", "mapping", "futures"},
+    {"batch", "once", "futures"},
     {"status", "doctor"},
     {"logfile"},
-    {"results"},
     {"runs"},
     {"tasklist"},
+    {"mapping"},
     {"cli", "web", "__main__"},
     {"__init__"},
 ]

@@ -3,7 +3,8 @@
 Modules that commands need are imported when a command runs, so that `--help` and completion are quick.
 """
 
+from runforrest.cli import path         # isort: skip - before anything else is imported
 from runforrest.cli.group import main
 from runforrest.cli.start import start
 
-__all__ = ["main", "start"]
+__all__ = ["main", "path", "start"]

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from runforrest.cli import exits, texts
-from runforrest.cli.common import complete_task, directory_argument, json_option, open_folder, outcome_option, put_json
-from runforrest.errors import InvalidArgument, NoSuchTask, TaskListInUse
+from runforrest.cli.common import (
+    complete_task,
+    directory_argument,
+    json_option,
+    named,
+    open_folder,
+    outcome_option,
+    put_json,
+)
+from runforrest.errors import InvalidArgument, TaskListInUse
 
 if TYPE_CHECKING:
     from runforrest.folder.transitions import TaskFolder
@@ -27,40 +35,38 @@ if TYPE_CHECKING:
 @outcome_option("All failed tasks whose last attempt ended so")
 @json_option
 def retry(directory: str, tasks: tuple[str, ...], everything: bool, outcome: str | None, as_json: bool) -> None:
-    """Put failed tasks back into todo/, with their history; the same as `mv fail/… todo/`."""
+    """Put failed tasks back into todo/, with their history; the same as `mv fail/… todo/`.
+
+    A task that failed only as one that it waited for had failed goes back to waiting/, until that one is done.
+    """
     if not tasks and not everything and not outcome:
         raise InvalidArgument("nothing to retry: name tasks, or say --all, or --outcome raised")
     if tasks and (everything or outcome):
         raise InvalidArgument("either name tasks, or say --all or --outcome, not both")
-    from runforrest.folder import requests
+    from runforrest.folder.gates import Gates
     folder = open_folder(directory)
-    names = _named(folder, tasks) if tasks else _failed(folder, outcome or "")
-    moved = []
-    for name in names:
-        requests.withdraw(folder.fs, requests.CANCEL, name.id)      # one that nobody has met
-        if folder.requeue(name, "fail"):
-            moved.append(name.id)
+    gates = Gates(folder)
+    moved = gates.requeue(_asked_for(folder, tasks, outcome or ""))
+    again = {name.id for name, _ in gates.settled}
+    ready = [name.id for state, name in moved if state == "todo"]
+    waiting = [name.id for state, name in moved if state == "waiting" and name.id not in again]
     if as_json:
-        put_json({"count": len(moved), "requeued": moved})
-    else:
-        hint = f"; `runforrest run {directory}` runs {'it' if len(moved) == 1 else 'them'}" if moved else ""
-        click.echo(f"{texts.count(len(moved), 'task')} moved to todo/{hint}")
+        put_json({"count": len(ready) + len(waiting), "requeued": ready, "waiting": waiting, "failed": sorted(again)})
+        return
+    hint = f"; `runforrest run {directory}` runs {'it' if len(ready) == 1 else 'them'}" if ready else ""
+    click.echo(f"{texts.count(len(ready), 'task')} moved to todo/{hint}")
+    if waiting:
+        click.echo(f"{texts.count(len(waiting), 'task')} moved to waiting/, until what they wait for is done")
+    if again:
+        click.echo(f"{texts.count(len(again), 'task')} stayed in fail/, as what they wait for is there: retry that too")
 
 
-def _named(folder: TaskFolder, tasks: tuple[str, ...]) -> list[Name]:
-    """The failed tasks that were named: all are looked up before the first one is moved."""
-    from runforrest.status import find
-    names: dict[Name, None] = {}
-    for text in tasks:
-        try:
-            names[find(folder.fs, text, ("fail",)).name] = None
-        except NoSuchTask as error:
-            if getattr(error, "matches", None):
-                raise
-            elsewhere = find(folder.fs, text)          # raises if it is nowhere
-            raise NoSuchTask(f"{elsewhere.path} has not failed; only failed tasks can be retried", matches=[],
-                             directory=folder.fs.root) from None
-    return list(names)
+def _asked_for(folder: TaskFolder, tasks: tuple[str, ...], outcome: str) -> Iterator[Name]:
+    from runforrest.folder import requests
+    for name in (named(folder, tasks, ("fail",), "has not failed; only failed tasks can be retried") if tasks
+                 else _failed(folder, outcome)):
+        requests.withdraw(folder.fs, requests.CANCEL, name.id)      # one that nobody has met
+        yield name
 
 
 def _failed(folder: TaskFolder, outcome: str) -> Iterator[Name]:
@@ -89,6 +95,7 @@ def _failed(folder: TaskFolder, outcome: str) -> Iterator[Name]:
 def clean(directory: str, todo: bool, done: bool, fail: bool, everything: bool, yes: bool, as_json: bool) -> None:
     """Remove tasks for good.  Files that are not the list's stay, and the folder with them."""
     from runforrest.folder import cleaning
+    from runforrest.folder.waiting import Waiting
     chosen = {"todo": todo, "done": done, "fail": fail}
     states = [state for state, wanted in chosen.items() if wanted or everything]
     if not states:
@@ -97,7 +104,8 @@ def clean(directory: str, todo: bool, done: bool, fail: bool, everything: bool, 
     folder = open_folder(directory)
     _refuse_if_in_use(folder)
     counts = {state: folder.count(state) for state in states}
-    if "todo" in counts:                   # what dead runners hold is waiting, too
+    if "todo" in counts:                   # what waits for others, and what dead runners hold, is to be run, too
+        counts["todo"] += sum(1 for _ in Waiting(folder).tasks())
         counts["todo"] += sum(len(names) for names in folder.claims().values())
     if not yes:
         _confirm(folder.fs.root, counts, everything)

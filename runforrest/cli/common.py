@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from runforrest.errors import NoSuchTask
+
 if TYPE_CHECKING:
     from runforrest.folder.transitions import TaskFolder
+    from runforrest.model.names import Name
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATES = ("todo", "doing", "done", "fail")
+EVERYWHERE = ("waiting", *STATES)
 _COMPLETED = 200                   # names offered to the shell at once
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -76,7 +80,7 @@ def complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -
     from runforrest.status import places
     try:
         fs = open_folder(str(ctx.params.get("directory") or "")).fs
-        found = places(fs, ("fail",) if ctx.command.name == "retry" else STATES)
+        found = places(fs, ("fail",) if ctx.command.name == "retry" else EVERYWHERE)
         return list(_completions(((p.path, p.name.id, p.name.label) for p in found), incomplete))
     except (RunforrestError, OSError):
         return []
@@ -91,3 +95,25 @@ def _completions(tasks: Iterable[tuple[str, str, str]], incomplete: str) -> Iter
                 yield CompletionItem(text, help=path.partition("/")[0])
         if len(offered) >= _COMPLETED:
             return
+
+
+def named(folder: TaskFolder, tasks: Sequence[str], states: Sequence[str], objection: str) -> list[Name]:
+    """The tasks in these states that a person has named: all are looked up before the first one is changed.
+
+    objection  what is said of one that is in another state
+    Raises NoSuchTask.
+    """
+    from runforrest.status import find, finder
+    names: dict[Name, None] = {}
+    look_up = finder(folder.fs, tasks, states)
+    for text in tasks:
+        try:
+            place = look_up(text)
+        except NoSuchTask as error:
+            if getattr(error, "matches", None):
+                raise
+            place = find(folder.fs, text)
+            if place.state not in states:
+                raise NoSuchTask(f"{place.path} {objection}", matches=[], directory=folder.fs.root) from None
+        names[place.name] = None
+    return list(names)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from runforrest.cli import exits, texts
-from runforrest.cli.common import complete_task, directory_argument, json_option, open_folder, put_json
-from runforrest.errors import InvalidArgument, NoSuchTask
+from runforrest.cli.common import complete_task, directory_argument, json_option, named, open_folder, put_json
+from runforrest.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,9 @@ def cancel(directory: str, tasks: tuple[str, ...], seconds: float, as_json: bool
     """
     from runforrest.folder.cancelling import Canceller
     folder = open_folder(directory)
-    ids = _waiting_or_running(folder, tasks)
+    names = named(folder, tasks, ("waiting", "todo", "doing"),
+                  "has ended already; only tasks that wait or run can be cancelled")
+    ids = list(dict.fromkeys(name.id for name in names))
     canceller = Canceller(folder, ids)
     left = _wait(seconds, canceller.look)
     cancelled, ended = canceller.cancelled, canceller.ended
@@ -116,19 +118,6 @@ def cancel(directory: str, tasks: tuple[str, ...], seconds: float, as_json: bool
     _said(as_json, {"cancelled": cancelled, "ended": ended, "asked": left}, "; ".join(parts))
     if left and seconds > 0:
         raise click.exceptions.Exit(exits.TROUBLE)
-
-
-def _waiting_or_running(folder: TaskFolder, tasks: tuple[str, ...]) -> list[str]:
-    """The ids: all are looked up before the first one is cancelled."""
-    from runforrest.status import find
-    ids: dict[str, None] = {}
-    for text in tasks:
-        place = find(folder.fs, text)
-        if place.state not in ("todo", "doing"):
-            raise NoSuchTask(f"{place.path} has ended already; only tasks that wait or run can be cancelled",
-                             matches=[], directory=folder.fs.root)
-        ids[place.name.id] = None
-    return list(ids)
 
 
 def _runner(folder: TaskFolder, beginning: str) -> str:

@@ -104,7 +104,7 @@ def _list_of(infile: str, options: argparse.Namespace) -> FileOps:
     parts = infile.split(os.sep)
     for depth, state in ((2, parts[-2:-1]), (3, parts[-3:-2])):
         fs = FileOps(os.sep.join(parts[:-depth]) or os.sep)
-        if state and state[0] in layout.STATES and os.path.isdir(fs.path(layout.TODO)):
+        if state and state[0] in layout.EVERYWHERE and os.path.isdir(fs.path(layout.TODO)):
             settings.open_list(fs, options.trust, options.group, key)
             return fs
     group = os.stat(os.path.dirname(infile)).st_gid if options.group else None

@@ -91,7 +91,7 @@ def _measure(directory: str, peer: str | None, ssh: str | None, thorough: bool, 
     else:
         for line in [*_table(found, judged), *_conclusion(directory, judged, current)]:
             click.echo(texts.printable(line))
-    return judged.level != verdict.UNUSABLE
+    return judged.level not in (verdict.UNUSABLE, verdict.UNTRIED)
 
 
 def _current_settings(directory: str) -> Settings | None:
@@ -131,6 +131,8 @@ def _table(found: Measured, judged: Verdict) -> Iterator[str]:
         yield _row("rename, name was gone", _race(found.stale))
     if found.create:
         yield _row("exclusive create", _race(found.create))
+    if found.link:
+        yield _row("symbolic links", _race(found.link))
     if found.reading:
         seen = found.reading
         yield _row("read while published", f"{seen['whole']} whole, {seen['torn']} torn, {seen['late']} without "
@@ -215,12 +217,15 @@ def _surroundings(found: Measured) -> Iterator[str]:
 
 
 def _conclusion(directory: str, judged: Verdict, current: Settings | None) -> Iterator[str]:
-    from runforrest.doctor.verdict import ADJUST, UNUSABLE
+    from runforrest.doctor.verdict import ADJUST, UNTRIED, UNUSABLE
     yield ""
     for remark in judged.remarks:
         yield f"{remark.level}: {remark.text}"
     if judged.level == UNUSABLE:
         yield f"verdict: not usable: {directory} does not keep what the protocol needs"
+        return
+    if judged.level == UNTRIED:
+        yield f"verdict: {judged.level}: make room in {directory}, and ask again"
         return
     yield f"verdict: {judged.level}: {directory} keeps what the protocol needs"
     settings = f'"beat": {judged.beat:g}, "lease": {judged.lease}, "durability": "{judged.durability}"'

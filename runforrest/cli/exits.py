@@ -7,7 +7,8 @@ code  meaning
 1     `run`: a task that it ran failed; `clean`: nothing was removed; `doctor`: not usable, not all mended
 2     wrong use or bad input: nothing was done
 3     trouble while at work: the runner was declared lost, its processes or the folder failed
-4     `run` left before the list was done: its time was over (or SIGUSR1), or `stop` was asked
+4     `run` left before the list was done: its time was over (or SIGUSR1), `stop` was asked, or what is left needs more
+      cores, GPUs, memory or tokens than it has, or waits for tasks that are gone
 130   `run` left after Ctrl-C: running tasks were finished, or put back after the second one
 143   `run` left after SIGTERM (or SIGHUP): running tasks were ended and put back
 ====  ===========================================================================================
@@ -30,4 +31,5 @@ BROKEN = 1
 
 #: why `Runner.run` came back; 'done' is OK or FAILED
 BY_REASON = {"drained": INTERRUPTED, "released": INTERRUPTED, "terminated": TERMINATED, "fenced": TROUBLE,
-             "stopped": NOT_DONE, "walltime": NOT_DONE}
+             "stopped": NOT_DONE, "walltime": NOT_DONE, "unfit": NOT_DONE,
+             "stuck": NOT_DONE}

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
 
 from runforrest.cli import exits, texts
+from runforrest.cli.batch import batch
 from runforrest.cli.change import clean, retry
 from runforrest.cli.completion import completion
 from runforrest.cli.control import cancel, pause, resume, stop
 from runforrest.cli.doctor import doctor
+from runforrest.cli.keyserver import keyserver
 from runforrest.cli.look import ls, show, status
 from runforrest.cli.run import run
+from runforrest.cli.submit import submit
+from runforrest.cli.tokens import tokens
 from runforrest.errors import ProcessError, RunforrestError
 
 
@@ -41,10 +47,16 @@ class Group(click.Group):
             self._end(f"{error.strerror or error}{where}", exits.TROUBLE)
         except KeyboardInterrupt:
             self._end("interrupted", exits.INTERRUPTED)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:                      # a defect: its code must not say that a task failed
+            traceback.print_exc()
+            self._end(f"{type(error).__name__}: {error}", exits.TROUBLE)
 
     @staticmethod
     def _end(message: str, code: int) -> NoReturn:
-        click.echo(f"Error: {texts.printable(' '.join(message.split()))}", err=True)
+        with suppress(OSError):                         # a log on a full disk: the code is right all the same
+            click.echo(f"Error: {texts.printable(' '.join(message.split()))}", err=True)
         raise click.exceptions.Exit(code)
 
 
@@ -68,5 +80,6 @@ def main() -> None:
     """Run the tasks of a folder, and look at them."""
 
 
-for _command in (run, status, ls, show, retry, cancel, pause, resume, stop, clean, doctor, completion):
+for _command in (run, batch, submit, status, ls, show, retry, cancel, pause, resume, stop, tokens, clean, doctor,
+                 keyserver, completion):
     main.add_command(_command)

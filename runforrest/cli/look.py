@@ -12,7 +12,7 @@ import click
 
 from runforrest.cli import texts
 from runforrest.cli.common import (
-    STATES,
+    EVERYWHERE,
     complete_task,
     directory_argument,
     json_option,
@@ -43,13 +43,14 @@ def status(directory: str, as_json: bool) -> None:
         put_json(found.to_json())
         return
     click.echo(found.directory)
-    click.echo("  ".join(f"{state} {getattr(found, state)}" for state in STATES))
+    click.echo("  ".join(f"{state} {getattr(found, state)}" for state in EVERYWHERE
+                         if state != "waiting" or found.waiting))
     if found.rate:
         left = "" if found.time_left is None else f", {texts.duration(found.time_left)} left"
         click.echo(f"{texts.rate(found.rate)}{left}")
     if found.paused:
         click.echo(texts.printable(f"paused by {found.paused}; `runforrest resume {directory}` goes on"))
-    if not found.runners and found.todo:
+    if not found.runners and (found.todo or found.waiting):
         click.echo("nobody is at work; `runforrest run` starts a runner")
     for runner in found.runners:
         _print_runner(runner)
@@ -63,6 +64,8 @@ def _print_runner(runner: RunnerState) -> None:
         facts.append(f"last heartbeat about {texts.ago(runner.beat)}")
     if runner.state == "lost":
         facts.append("the next runner takes back what it held")
+    if runner.state == "stopped":
+        facts.append("it goes on with SIGCONT, or loses its tasks when its lease is over")
     if runner.asked:
         facts.append(f"asked to {runner.asked}")
     facts.append(texts.count(len(runner.tasks), "task"))
@@ -79,14 +82,14 @@ def _print_runner(runner: RunnerState) -> None:
 
 @click.command(short_help="List tasks.")
 @directory_argument
-@click.argument("state", required=False, type=click.Choice(STATES))
+@click.argument("state", required=False, type=click.Choice(EVERYWHERE))
 @json_option
 @click.option("--limit", type=click.IntRange(0), help=f"At most so many; 0 for all, which is the default with --json; "
               f"else it is {LISTED}.")
 @outcome_option("Only tasks whose last attempt ended so")
 @click.option("--name", metavar="PATTERN", default="", help="Only tasks whose name fits, as 'sim*'.")
 def ls(directory: str, state: str | None, as_json: bool, limit: int | None, outcome: str | None, name: str) -> None:
-    """List tasks, in the order of scheduling: todo, doing, done, fail, or all.
+    """List tasks, in the order of scheduling: waiting (for others), todo, doing, done, fail, or all.
 
     With --json, one object a line.
     """
@@ -110,7 +113,8 @@ def _line(row: Row) -> str:
     if row.runtime is not None:
         facts.append(texts.duration(row.runtime))
     if row.error or row.message:
-        facts.append(texts.one_line(": ".join(filter(None, (row.error, row.message)))))
+        most = 500 if row.outcome == "refused" else 100     # what to do about it stands at the end
+        facts.append(texts.one_line(": ".join(filter(None, (row.error, row.message))), most))
     return texts.printable("  ".join(facts))
 
 
@@ -142,7 +146,8 @@ def _text_of(found: Description, root: str) -> str:
     with_python = f", Python {envelope.python}" if envelope.python else ""
     pairs = [
         ("task", envelope.id), ("name", envelope.name), ("call", envelope.label),
-        ("state", place.state + (f", claimed by {place.runner}" if place.runner else "")),
+        ("state", place.state + (f", claimed by {place.runner}" if place.state == "doing" else "")),
+        ("waits for", _waits_for(found)), ("group", envelope.group),
         ("file", os.path.join(root, place.path)),
         ("scheduled", f"{envelope.scheduled}{on}{by}{with_python}" if envelope.scheduled else ""),
         ("folder", envelope.chdir or envelope.cwd), ("priority", envelope.priority or ""),
@@ -155,6 +160,15 @@ def _text_of(found: Description, root: str) -> str:
     return "\n".join(lines)
 
 
+def _waits_for(found: Description) -> str:
+    if found.place.state != "waiting":
+        return ""
+    shown = [f"{id} ({state or 'nowhere in the list: it was removed'})"
+             for id, state in islice(found.waits_for.items(), _HELD)]
+    more = f" and {len(found.waits_for) - _HELD} more" if len(found.waits_for) > _HELD else ""
+    return ", ".join(shown) + more if shown else "nothing any more; the next runner moves it to todo/"
+
+
 def _attempt(attempt: Attempt, root: str) -> list[str]:
     how = attempt.outcome or "unknown"
     if attempt.signal is not None:
@@ -165,17 +179,23 @@ def _attempt(attempt: Attempt, root: str) -> list[str]:
         ("took", _maybe(texts.duration, attempt.duration)), ("the call", _maybe(texts.duration, attempt.runtime)),
         ("cpu", _maybe(texts.duration, attempt.cpu)), ("peak", _maybe(texts.size, attempt.peak_bytes))) if text]
     pairs = [
-        ("where", f"{attempt.host}, pid {attempt.pid}, runner {attempt.runner}"),
+        ("where", ", ".join(f"{what}{value}" for what, value in (
+            ("", attempt.host), ("pid ", attempt.pid), ("runner ", attempt.runner)) if value)),
         ("when", " to ".join(filter(None, (attempt.started, attempt.ended)))),
         ("used", ", ".join(used)),
         ("error", ": ".join(filter(None, (attempt.error, attempt.message)))),
-        ("log", os.path.join(root, attempt.log) if attempt.log else "")]
+        *((what, os.path.join(root, path) if path else "")
+          for what, path in (("log", attempt.log), ("errors log", attempt.errors_log)))]
     lines = [texts.one_line(f"attempt {attempt.number}: {how}", 500)]
     lines += [f"  {key:10}{texts.one_line(value, 1000)}" for key, value in pairs if value]
     lines += _block("traceback", attempt.traceback)
-    whole = attempt.output_bytes <= len(attempt.output.encode("utf-8", "surrogatepass"))
-    size = texts.size(attempt.output_bytes)
-    return lines + _block("output" if whole else f"output (the end of {size})", attempt.output)
+    return (lines + _stream("output", attempt.output, attempt.output_bytes)
+            + _stream("standard error", attempt.errors, attempt.errors_bytes))
+
+
+def _stream(title: str, text: str, size: int) -> list[str]:
+    whole = size <= len(text.encode("utf-8", "surrogatepass"))
+    return _block(title if whole else f"{title} (the end of {texts.size(size)})", text)
 
 
 def _block(title: str, text: str) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ RATE_SECONDS = 30.0                # the rate is that of the last so many second
 _REASONS = {"done": "", "drained": "interrupted, what ran was finished: ",
             "released": "interrupted, what ran was put back: ", "terminated": "terminated, what ran was put back: ",
             "stopped": "stopped on request: ", "walltime": "its time is over, what ran was put back: ",
+            "unfit": "what is left needs more than this runner has: ",
+            "stuck": "what is left waits for tasks that are gone: ",
             "fenced": "had to stop (declared lost, or its folder is gone): "}
 
 
@@ -76,7 +79,7 @@ class Meter:
             self.fail += 1
 
     def _look(self) -> None:
-        listed = self.runner.window.listed if self.runner else 0
+        listed = self.runner.claims.listed if self.runner else 0
         if listed != self._listed[0]:
             self._listed = (listed, self._started)
 
@@ -116,7 +119,9 @@ class Quiet:
         self.meter, self.directory, self.slots = meter, directory, slots
 
     def say(self, text: str) -> None:
-        print(f"runforrest: {texts.printable(text)}", file=sys.stderr, flush=True)
+        """That it can't be written, as a disk is full or a terminal gone, ends nothing."""
+        with suppress(OSError):
+            print(f"runforrest: {texts.printable(text)}", file=sys.stderr, flush=True)
 
     def summary(self, reason: str) -> None:
         pass

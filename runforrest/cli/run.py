@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +18,11 @@ from runforrest.cli.common import (
     put_json,
     trust_options,
 )
-from runforrest.errors import InvalidArgument
+from runforrest.cli.tokens import parse as parse_tokens
+from runforrest.errors import InvalidArgument, ProcessError
+
+if TYPE_CHECKING:
+    from runforrest.folder.transitions import TaskFolder
 
 
 @click.command()
@@ -41,13 +47,31 @@ from runforrest.errors import InvalidArgument
 @click.option("--preload", multiple=True, metavar="MODULE",
               help="Import this once, instead of in every task; may be given several times.")
 @click.option("-s", "--session", metavar="FILE", help="Load a session saved by dill before the first task.")
+@click.option("--cores", type=float, metavar="N", help="Cores that its tasks may use together; one per slot if left "
+                                                       "out.")
+@click.option("--gpus", metavar="LIST", help="GPUs that its tasks may use, as 0,1; those that are visible if left out.")
+@bytes_option("--host-memory", text="Memory that its tasks may use together, by their limits; not counted if left out.")
+@click.option("--token", "tokens", multiple=True, metavar="NAME=N",
+              help="How many there are of a token, here; may be given several times.")
+@click.option("--cores-per-slot", type=float, metavar="N", help="CPUs to which the tasks of a slot keep.")
+@click.option("--split", multiple=True, metavar="VAR",
+              help="Deal the comma-separated values of this variable out to the slots.")
+@click.option("--split-gpus", is_flag=True, help="Deal the visible GPUs out to the slots.")
+@click.option("--most-tasks", type=int, metavar="N", help="Leave when so many tasks were begun.")
+@click.option("--leave-when-dry", is_flag=True,
+              help="Leave when nothing is left to be begun, also while others are at work, whose tasks may come back.")
+@click.option("--mpi", "as_rank", is_flag=True,
+              help="This is one of several that mpirun or srun has started: use its part of the host's CPUs, and leave "
+                   "the exit code to the first of them.")
 @trust_options
 @click.option("--quiet", is_flag=True, help="No progress and no summary; warnings only.")
 @json_option
 def run(directory: str, nprocesses: int | None, wait: bool, until: str | None, time_left: str | None,
         timeout: float | None, grace: float | None, memory: int | None, retries: int | None,
         crash_limit: int | None, isolation: str, max_tasks: int,
-        preload: tuple[str, ...], session: str | None, trust: bool, group: bool,
+        preload: tuple[str, ...], session: str | None, cores: float | None, gpus: str | None, host_memory: int | None,
+        tokens: tuple[str, ...], cores_per_slot: float | None, split: tuple[str, ...], split_gpus: bool,
+        most_tasks: int | None, leave_when_dry: bool, as_rank: bool, trust: bool, group: bool,
         key_file: str | None, quiet: bool, as_json: bool) -> None:
     """Run the tasks of a list until none is left.
 
@@ -62,13 +86,24 @@ def run(directory: str, nprocesses: int | None, wait: bool, until: str | None, t
     """
     from runforrest.model.limits import Limits
     from runforrest.runner import walltime
+    from runforrest.runner.capacity import usable_cpus
     from runforrest.runner.options import Options, import_path
     limits = Limits(timeout, grace, memory, retries, crash_limit)
-    options = Options(usable_cpus() if nprocesses is None else nprocesses, limits, isolation, max_tasks, preload,
+    rank = None
+    if as_rank:
+        from runforrest.engines import mpi  # few runners need it
+        rank = mpi.started_together()
+    cpus = len(usable_cpus()) if rank is None else rank.share(len(usable_cpus()))
+    options = Options(cpus if nprocesses is None else nprocesses, limits, isolation, max_tasks, preload,
                       _session(session), wait, walltime.seconds_left(until, time_left),
-                      [*import_path(), os.getcwd()] if preload or session else import_path())
+                      cores, None if gpus is None else [name for name in gpus.split(",") if name], host_memory,
+                      parse_tokens(tokens), cores_per_slot, split, split_gpus, most_tasks, leave_when_dry,
+                      path=[*import_path(), os.getcwd()] if preload or session else import_path())
     folder = open_folder(directory, trust, group, key_file)
-    code, summary = _run(folder, options, quiet)
+    with _per_engine(folder):
+        code, summary = _run(folder, options, quiet or (rank is not None and rank.rank > 0))
+    if rank is not None:
+        code = mpi.exit_code(rank, code, folder)
     if as_json:
         put_json(summary)
     raise click.exceptions.Exit(code)
@@ -89,17 +124,25 @@ def _run(folder: Any, options: Any, quiet: bool) -> tuple[int, dict[str, Any]]:
     return code, {"reason": reason, "done": meter.done, "fail": meter.fail, "seconds": round(meter.seconds(), 3)}
 
 
+@contextmanager
+def _per_engine(folder: TaskFolder) -> Iterator[None]:
+    """In the list of a batch, what its task file has for each engine comes before and after.  Raises ProcessError."""
+    from runforrest.folder import layout
+    if not folder.fs.exists(layout.BATCH):
+        yield
+        return
+    from runforrest.batch import per_engine
+    failed = per_engine.run(folder.fs, per_engine.START)
+    if failed is not None:
+        raise ProcessError(f"nothing was run here, as PERENGINE START in line {failed.line} ended with exit code "
+                           f"{failed.code}: {failed.command:.200}")
+    yield
+    per_engine.run(folder.fs, per_engine.STOP)
+
+
 def _session(file: str | None) -> str:
     if file is None:
         return ""
     if not os.path.isfile(file):
         raise InvalidArgument(f"there is no session file {file}; dill.dump_module writes one", argument="session")
     return os.path.abspath(file)
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use, which a batch system may have restricted."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:                 # macOS
-        return os.cpu_count() or 1

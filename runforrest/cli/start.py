@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from runforrest.cli import path
 from runforrest.cli.group import main
 
 _OF_DEBUG = ("-r", "-p", "-s", "--do", "--sess")
@@ -15,19 +16,10 @@ def start(arguments: Sequence[str] | None = None) -> None:
     """Does not return: ends in SystemExit, or in the task's own exception with ``-r``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if is_debug(given):
+        sys.path[:] = path.given
         from runforrest.cli.debug import debug
         sys.exit(debug(given))
-    _move_folder_back()
     main(given)
-
-
-def _move_folder_back() -> None:
-    """`python -m` puts the current folder first on the import path: on a shared filesystem that would cost
-    each runner hundreds of look-ups there, and a file called like a module would break it.
-    """
-    here = os.getcwd()
-    if sys.path and os.path.abspath(sys.path[0]) == here and not __file__.startswith(here + os.sep):
-        sys.path.append(sys.path.pop(0))
 
 
 def is_debug(arguments: Sequence[str]) -> bool:

@@ -38,7 +38,8 @@ def test_retry_all(failed: Path) -> None:
     found = json.loads(runforrest("retry", failed, "--all", "--json").stdout)
     assert found["count"] == len(found["requeued"]) == 2
     assert files(failed, "todo") == ["endless", "fail"]
-    assert json.loads(runforrest("retry", failed, "--all", "--json").stdout) == {"count": 0, "requeued": []}
+    assert json.loads(runforrest("retry", failed, "--all", "--json").stdout) == {
+        "count": 0, "requeued": [], "waiting": [], "failed": []}
 
 
 def test_retry_by_outcome(failed: Path) -> None:

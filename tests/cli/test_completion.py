@@ -73,6 +73,6 @@ def test_no_command_is_help_and_a_wrong_one_is_a_line() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     program = ("import sys; from runforrest.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass\n"
-               "print([m for m in ('rich', 'psutil', 'filelock', 'dill', 'numpy') if m in sys.modules])")
+               "print([m for m in ('rich', 'psutil', 'dill', 'numpy') if m in sys.modules])")
     ended = subprocess.run([COMMAND[0], "-c", program], env=environment(), capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"

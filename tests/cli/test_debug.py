@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from runforrest import Task, defer
+from runforrest import Task, defer, scheduling
 from runforrest.cli.exits import BROKEN, OK, RAISED, USAGE
-from runforrest.cli.start import is_debug, start
+from runforrest.cli.start import is_debug
 from runforrest.errors import RemoteError, UnpicklableError
 from tests.cli import work
 from tests.cli.programs import COMMAND, SECONDS, environment, runforrest, tasklist
@@ -105,18 +105,18 @@ def test_session(tmp_path: Path) -> None:
 
 
 def test_a_pickle_of_another_python(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.python_version", lambda: "2.7.18")
+    monkeypatch.setattr(scheduling, "PYTHON", "2.7.18")
     ended = runforrest(infile(tasklist_dir, defer(work.double, 4)), tmp_path / "out.pkl")
     assert ended.returncode == BROKEN and "pickled by Python 2.7.18" in ended.stderr
 
 
-def test_current_folder_goes_to_the_end_of_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For commands that is; a debugged task has the path that it was scheduled with."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), "/a", "/b"])
-    with pytest.raises(SystemExit):
-        start(["--version"])
-    assert sys.path == ["/a", "/b", str(tmp_path)]
+def test_the_current_folder_breaks_no_command(tmp_path: Path) -> None:
+    """It is last on the import path, where `python -m` has it first; a debugged task has the path of its own."""
+    for name in ("token", "tokenize", "json", "click", "shutil"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed ' + __name__)\n")
+    ended = subprocess.run([sys.executable, "-m", "runforrest", "--version"], cwd=tmp_path, capture_output=True,
+                           text=True, timeout=60)
+    assert ended.returncode == OK and ended.stdout.startswith("runforrest "), ended.stderr
 
 
 def test_surroundings_of_the_task(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from runforrest import defer
 from runforrest.cli.exits import INTERRUPTED, OK, USAGE
+from runforrest.cli.look import _line
+from runforrest.status import Row
 from tests.cli import work
 from tests.cli.programs import SECONDS, files, inside, runforrest, start, tasklist
 from tests.helpers import wait_for
@@ -101,6 +103,18 @@ def test_show(finished: Path) -> None:
     assert (attempt["outcome"], attempt["number"], attempt["output"]) == ("raised", 1, "about to fail\n")
     assert attempt["traceback"].startswith("Traceback") and attempt["pid"] and attempt["host"]
     assert "metadata    {'seed': 7}" in runforrest("show", finished, "another one").stdout
+
+
+def test_show_an_attempt_that_had_no_process(finished: Path) -> None:
+    assert inside("cancel", finished, "late").returncode == 0
+    text = inside("show", finished, "late").stdout
+    assert "attempt 1: cancelled" in text and "runner " in text and "None" not in text
+
+
+def test_ls_tells_all_of_why_a_task_was_refused() -> None:
+    why = "the file was not unpickled, " + "as others may have written it, " * 5 + "so look who did"
+    row = Row("fail", "x", "x", "fail/x.pkl", 1, 0, outcome="refused", error="Untrusted", message=why)
+    assert _line(row).endswith("so look who did")
 
 
 def test_show_by_a_path_that_the_shell_completed(finished: Path) -> None:

@@ -20,14 +20,14 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> tuple[Meter, Any, Any]:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     made: Any = Meter()
-    runner = SimpleNamespace(window=SimpleNamespace(listed=0), brain=SimpleNamespace(slots=[]))
+    runner = SimpleNamespace(claims=SimpleNamespace(listed=0), brain=SimpleNamespace(slots=[]))
     made.watch(runner)
     return made, runner, clock
 
 
 def test_meter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made, runner, clock = meter(monkeypatch)
-    runner.window.listed = 100
+    runner.claims.listed = 100
     assert made.read() == Reading(0, 0, 0, 100, 0.0, None)
     runner.brain.slots = [SimpleNamespace(state=state) for state in ("busy", "busy", "stopping", "idle")]
     for number in range(20):
@@ -40,12 +40,12 @@ def test_meter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_meter_with_others_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new listing shows what others have done: the list will end sooner than this runner alone could do it."""
     made, runner, clock = meter(monkeypatch)
-    runner.window.listed = 100
+    runner.claims.listed = 100
     made.read()
     made.started(NAME)
     made.finished(NAME, "done", {})
     clock.now += 10
-    runner.window.listed = 60
+    runner.claims.listed = 60
     reading = made.read()
     assert (reading.waiting, reading.rate, reading.left) == (60, 0.1, 60 / 4)
 

@@ -46,7 +46,7 @@ def test_nothing_to_do(tasklist_dir: Path) -> None:
 
 def test_limits_reach_the_tasks(tasklist_dir: Path, tmp_path: Path) -> None:
     tasks = tasklist(tasklist_dir, defer(work.once_more, str(tmp_path / "counter")), defer(work.endless))
-    answer = runforrest("run", tasklist_dir, "-n", 2, "--autokill", 0.2, "--grace", 0, "--retries", 1, "--memory", "2G",
+    answer = runforrest("run", tasklist_dir, "-n", 2, "--autokill", 2, "--grace", 0, "--retries", 1, "--memory", "2G",
                        "--crash-limit", 1, "--isolation", "reuse", "--max-tasks", 1)
     assert answer.returncode == FAILED
     assert [task.returnvalue for task in tasks.done_tasks()] == [2]
@@ -101,6 +101,13 @@ def test_no_task_list(tmp_path: Path, command: str) -> None:
     _check_refused(inside(command, tmp_path / "missing", *more), "is not a folder")
     _check_refused(inside(command, tmp_path / "file", *more), "is not a folder")
     assert (tmp_path / "file").read_text() == "text"
+
+
+def test_an_error_that_can_not_be_said_has_its_code(tmp_path: Path) -> None:
+    """As when a runner's log is on a full disk: 1 would say that a task has failed."""
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([*COMMAND, "run", str(tmp_path)], env=environment(), stderr=full, timeout=SECONDS)
+    assert ended.returncode == USAGE
 
 
 def test_format_from_the_future(tasklist_dir: Path) -> None:
