@@ -9,18 +9,30 @@ import argparse
 import signal
 import sys
 
-from benchmarks import everything, fork, memory, operations, overhead, schedule
+from benchmarks import (
+    commands,
+    durability,
+    everything,
+    fork,
+    futures,
+    mapping,
+    memory,
+    once,
+    operations,
+    overhead,
+    schedule,
+)
 from benchmarks.common import Broken, Report
 
-COMMANDS = (overhead, schedule, operations, memory, fork, everything)
+COMMANDS = (overhead, schedule, operations, memory, fork, durability, commands, futures, mapping, once, everything)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         help = module.__doc__.splitlines()[0]
-        command = commands.add_parser(module.COMMAND, help=help, description=module.__doc__,
+        command = subparsers.add_parser(module.COMMAND, help=help, description=module.__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
         module.arguments(command)
         how = command.add_mutually_exclusive_group()

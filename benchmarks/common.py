@@ -65,7 +65,7 @@ def trap(folder: str | os.PathLike[str]) -> str:
             if any(name.rpartition("-")[0] == os.path.basename(device) for name in os.listdir("/proc/fs/jbd2")):
                 return ""
         return (f"{point} is an ext4 without a journal: creating files there is up to twenty times slower for "
-                f"minutes after others were deleted; use --dir on tmpfs, or --ext4")
+                f"minutes after others were deleted; use --dir on another filesystem, or --ext4")
     return f"{folder} is on {kind}, which may distort file operations; --dir chooses another place"
 
 
@@ -75,8 +75,8 @@ def default_folder() -> str:
     return shm if filesystem(shm) == "tmpfs" and os.access(shm, os.W_OK) else tempfile.gettempdir()
 
 
-def folder_arguments(parser: Any) -> None:
-    parser.add_argument("--dir", help="measure in a new folder in here (default: /dev/shm, if it is tmpfs)")
+def folder_arguments(parser: Any, default: str | None = None, which: str = "/dev/shm, if it is tmpfs") -> None:
+    parser.add_argument("--dir", default=default, help=f"measure in a new folder in here (default: {which})")
     parser.add_argument("--ext4", action="store_true", help="measure on a new ext4 image with a journal (root only)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks import fork, memory, operations, overhead, peers, schedule
+from benchmarks import commands, durability, fork, futures, mapping, memory, once, operations, overhead, peers, schedule
 from benchmarks.common import Broken, Report, folder_arguments
 
 COMMAND = "all"
@@ -28,7 +28,15 @@ def run(options: Any, report: Report) -> None:
             (schedule, ["-n", least + "0", *rounds]),
             (operations, ["-n", "30" if options.quick else "300"]),
             (memory, ["-n", most, "--process-n", "100,500" if options.quick else "1000,5000"]),
-            (fork, rounds)):
+            (fork, rounds),
+            (durability, ["-n", least, "--process-n", least, *rounds]),
+            (commands, ["-n", "50" if options.quick else "500", "--disbatch-n", "0" if options.quick else "60",
+                        *environments, *rounds]),
+            (futures, ["-n", least + "0", *environments, *rounds]),
+            (mapping, ["-n", "100" if options.quick else "2000", *(["--no-mpi"] if options.quick else []),
+                       *environments, *rounds]),
+            (once, ["-n", "500" if options.quick else "5000", *(["--no-original"] if options.quick else []),
+                    *environments, *rounds])):
         parser = argparse.ArgumentParser()
         module.arguments(parser)
         try:

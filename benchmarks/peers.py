@@ -37,7 +37,7 @@ def contenders(names: list[str], n: int, environments: Path, report: Report) -> 
     for name in names:
         row, program, packages, most = PEERS[name]
         try:
-            python = _environment(environments / name, packages, report) if packages else sys.executable
+            python = environment(environments / name, packages, report) if packages else sys.executable
         except Broken as error:
             report.warn(f"{row} is left out: {error}")
             continue
@@ -46,7 +46,7 @@ def contenders(names: list[str], n: int, environments: Path, report: Report) -> 
     return found
 
 
-def _environment(folder: Path, packages: list[str], report: Report) -> str:
+def environment(folder: Path, packages: list[str], report: Report) -> str:
     """The Python of a virtual environment with these packages; made if it is not there."""
     python = folder / "bin" / "python"
     complete = folder / "complete"
