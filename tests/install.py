@@ -31,11 +31,17 @@ SYSTEM_PACKAGES = [
     ("e2fsprogs", "mkfs.ext4"),             # disks whose power is cut
     ("xfsprogs", "mkfs.xfs"),
     ("btrfs-progs", "mkfs.btrfs"),
+    ("slurmctld", "slurmctld"),             # a cluster whose nodes are namespaces of this machine
+    ("slurmd", "slurmd"),
+    ("slurm-client", "sbatch"),
+    ("netcat-openbsd", "nc"),               # … and ssh to hosts that are
+    ("redis-server", "redis-server"),       # keys on a server
 ]
 
 APT_SECONDS = 300
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"     # not on everybody's PATH
 MODULES = Path("/lib/modules")                      # a host with a kernel of its own mounts its drivers there
+SEPARATION = Path("/run/sshd")                      # sshd wants it; several tests may start one at the same time
 POLICY = Path("/usr/sbin/policy-rc.d")              # asked by each package before it starts a service
 
 
@@ -111,6 +117,7 @@ def main() -> None:
         reason = "apt-get could not install it"
     if obstacle() is None:
         MODULES.mkdir(parents=True, exist_ok=True)
+        SEPARATION.mkdir(parents=True, exist_ok=True)
     for package in missing:
         print(f"tests/install.py: skipped {package}: {reason}; tests that need it are skipped")
 

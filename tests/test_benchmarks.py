@@ -7,17 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import operations
+from benchmarks import commands, operations
 from benchmarks.common import Broken, counts, ext4_image, filesystem
 from benchmarks.overhead import limits, ours
 from benchmarks.peers import chosen
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow               # once is enough, whatever Python it is
 
 
 def benchmark(*words: object) -> subprocess.CompletedProcess[str]:
@@ -72,6 +74,43 @@ def test_fork_prints_the_template(tmp_path: Path) -> None:
     run = benchmark("fork", "-n", 5, "--rounds", 1, "--dir", tmp_path)
     assert run.returncode == 0, run.stderr
     assert "template, dill, 2 at a time" in run.stdout
+
+
+def test_durability_compares_the_levels(tmp_path: Path) -> None:
+    run = benchmark("durability", "-n", 10, "--process-n", 5, "--rounds", 1, "--dir", tmp_path, "--json")
+    rows = lines(run, "table")
+    assert [(row["isolation"], row["durability"], row["n"]) for row in rows] == [
+        (isolation, level, n) for isolation, n in (("process", 5), ("reuse", 10))
+        for level in ("none", "calls", "normal", "full")]
+    assert all(row["median us"] > 0 and row["x none"] > 0 for row in rows)
+    assert [row["x none"] for row in rows if row["durability"] == "none"] == [1, 1]
+    assert any(line["facts"].get("filesystem") == filesystem(tmp_path) for line in lines(run, "facts"))
+    assert len(lines(run, "goal")) == 2
+    assert ("is on tmpfs" in run.stderr) == (filesystem(tmp_path) == "tmpfs")
+    assert not list(tmp_path.iterdir()), "the scratch folder is still there"
+
+
+def test_commands_compares_tools(tmp_path: Path) -> None:
+    run = benchmark("commands", "-n", 10, "--disbatch-n", 0, "--rounds", 1, "--dir", tmp_path, "--json")
+    rows = {row["contender"]: row for row in lines(run, "table")}
+    expected = {"runforrest batch"} | {name for name, program in commands.PROGRAMS.items() if shutil.which(program)}
+    assert set(rows) == expected and all(row["min"] > 0 for row in rows.values())
+    verdicts = {line["goal"]: line["verdict"] for line in lines(run, "goal")}
+    assert verdicts["faster than disBatch 3.0"] == "not measured" and len(verdicts) == 2
+    assert not list(tmp_path.iterdir()), "the scratch folder is still there"
+
+
+def test_futures_compares_executors(tmp_path: Path) -> None:
+    run = benchmark("futures", "-n", 20, "--rounds", 1, "--peers", "none", "--dir", tmp_path, "--json")
+    rows = lines(run, "table")
+    assert len(rows) == 3 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(filesystem("/dev/shm") != "tmpfs", reason="needs a tmpfs in /dev/shm")
+def test_durability_on_tmpfs_is_warned_of() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        run = benchmark("durability", "-n", 2, "--process-n", 2, "--rounds", 1, "--dir", folder)
+        assert run.returncode == 0 and "is on tmpfs, where forcing costs nothing" in run.stderr
 
 
 # -- strace's lines ----------------------------------------------------------------------

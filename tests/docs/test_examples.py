@@ -54,7 +54,8 @@ def test_readme(tmp_path: Path, folder: Path) -> None:
     assert before == after != ""
 
 
-@pytest.mark.parametrize("name", ["tutorial.md", "coming-from-runforrest.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", "coming-from-runforrest.md", "batch.md", "resources.md", "futures.md",
+                                  "scikit-learn.md", "engines-executors.md"])
 def test_page(name: str, tmp_path: Path, folder: Path) -> None:
     run_page(DOCS / name, tmp_path, folder)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import runforrest.mapping.failures
+import runforrest.once.errors
 from runforrest import errors
 from runforrest.model.outcomes import OUTCOMES
 from tests.docs.pages import DOCS, PAGES, ROOT, without_blocks
@@ -48,10 +50,15 @@ def test_readme_is_short() -> None:
     assert (ROOT / "README.md").read_text("utf-8").count("\n") < 150
 
 
+def error_classes() -> dict[str, type[BaseException]]:
+    return {name: value for module in (errors, runforrest.once.errors, runforrest.mapping.failures)
+            for name, value in vars(module).items()
+            if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__ == module.__name__}
+
+
 def test_every_error_is_listed() -> None:
     text = (DOCS / "errors.md").read_text("utf-8")
-    classes = [name for name, value in vars(errors).items()
-               if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__ == errors.__name__]
+    classes = list(error_classes())
     assert len(classes) > 10
     assert [name for name in classes if not re.search(rf"^\| `{name}` \|", text, re.MULTILINE)] == []
     listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
@@ -62,7 +69,7 @@ def test_what_errors_are_besides() -> None:
     """The column 'also a' is true."""
     for name, also in re.findall(r"^\| `(\w+)` \| `(\w+)` \|", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE):
         builtin = getattr(importlib.import_module("builtins"), also)
-        assert issubclass(getattr(errors, name), builtin), name
+        assert issubclass(error_classes()[name], builtin), name
 
 
 def test_commands_are_up_to_date() -> None:
