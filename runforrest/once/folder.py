@@ -71,6 +71,8 @@ class FolderStore:
             claim = self._try(key, shard, timeout, owner, force)
             if claim is None:
                 before = self.look(key) or Entry(key, Condition.IN_PROGRESS, 0, "", timeout, "", 0.0, False)
+            elif before and before.condition is Condition.IN_PROGRESS and not force:
+                before = before._replace(condition=Condition.EXPIRED)       # between the look and the claim
             return claim, before
 
     def claim_any(self, keys: Sequence[str], timeout: float | None, owner: str) -> tuple[Claim | None, int, bool]:

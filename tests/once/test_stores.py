@@ -406,6 +406,18 @@ def test_one_of_several_hosts_makes_a_folder(home: Path, maker: str) -> None:
     assert [mark.exists() for mark in marks] == [maker != "none"] * 2
 
 
+def test_a_lease_that_ends_between_the_look_and_the_claim(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = FolderStore(home / "k"), FolderStore(home / "k")
+    assert one.claim("k", 1000.0, "me")[0] is not None
+    now = two.tree.now
+    times = iter([0, 2000])             # seconds from now, look by look
+    monkeypatch.setattr(two.tree, "now", lambda: now() + next(times) * 10**9)
+    taken, before = two.claim("k", 1000.0, "you")
+    assert taken is not None and before is not None
+    assert (before.condition, before.owner) == (Condition.EXPIRED, "me")
+    assert next(times, None) is None
+
+
 def test_a_listing_that_shows_only_what_does_not_count(home: Path) -> None:
     """The state file that counts was renamed while the folder was listed."""
     store = FolderStore(home / "keys")
