@@ -25,7 +25,7 @@ class Member(threading.Thread):
     def __init__(self, folder: TaskFolder) -> None:
         super().__init__(name="runforrest-member", daemon=True)
         self.folder = folder
-        self.membership = Membership(folder)
+        self.membership = Membership(folder, claims=False)
         self._closing = threading.Event()
 
     def start(self) -> None:

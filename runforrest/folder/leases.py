@@ -27,15 +27,19 @@ from runforrest.model.names import Name
 
 DEAD = "dead"
 ORPHAN = "none"                    # a folder in doing/ without a heartbeat
+CLAIMS = "claims"                  # in a heartbeat: false, if this one claims nothing from todo/
 ENDING_SECONDS, ENDING_STEP = 10.0, 0.01   # patience with the guards of a dead runner on this host
 DRAIN_ROUNDS = 100
 
 
 class Membership:
-    """One runner's place among the runners of a list."""
+    """One runner's place among the runners of a list.
 
-    def __init__(self, folder: TaskFolder, runner: str | None = None) -> None:
-        self.folder, self.fs = folder, folder.fs
+    claims  whether it claims tasks from ``todo/``; who only adds some, say, does not
+    """
+
+    def __init__(self, folder: TaskFolder, runner: str | None = None, claims: bool = True) -> None:
+        self.folder, self.fs, self.claims = folder, folder.fs, claims
         self.runner = runner or f"{identity.hostname()}.{os.getpid()}.{new_tag()}"
         self.beats = 0
         self.settled: deque[tuple[Name, str]] = deque()     # tasks that a drain has moved to done/ or fail/
@@ -51,7 +55,8 @@ class Membership:
 
         Raises OSError; then it takes back what it can, since half an announcement would pass for a runner at work.
         """
-        text = json.dumps(identity.identity(*others, local=self.folder.local)).encode()
+        found = identity.identity(*others, local=self.folder.local)
+        text = json.dumps(found if self.claims else {**found, CLAIMS: False}).encode()
         try:
             try:
                 self._announce(text)
@@ -178,6 +183,10 @@ class Membership:
             if runner != self.runner and os.path.isdir(self.fs.path(f"{layout.DOING}/{runner}")):
                 beats.setdefault(runner, ORPHAN)
         return beats
+
+    def is_crowded(self) -> bool:
+        """Whether others claim here, too, as far as is known of them since the last `watch`."""
+        return any(self._identities.get(runner, {}).get(CLAIMS, True) for runner in self.peers())
 
     def alive(self) -> list[str]:
         """Other runners that are not proven dead."""

@@ -62,7 +62,7 @@ class Keeper(threading.Thread):
         """One round over the other runners."""
         drained = self.membership.recover(self._beat)
         withdraw_met(self.membership.folder)
-        self.crowded = bool(self.membership.peers())
+        self.crowded = self.membership.is_crowded()
         while self.membership.settled:
             self.tell(ev.Settled(*self.membership.settled.popleft()))
         if drained:

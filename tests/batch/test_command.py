@@ -153,6 +153,13 @@ def test_an_engine_whose_start_fails_takes_no_task(tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
+def test_one_slot_runs_lines_in_order(tmp_path: Path) -> None:
+    """Also while who gives them is a member of the list, as the runner has seen by the end of the first."""
+    lines = "echo $DISBATCH_TASKID >> order; [[ $DISBATCH_TASKID != 0 ]] || sleep 3\n" * 40
+    assert batch(tmp_path, "-s", "localhost:1", "-p", "x", "-", stdin=lines).returncode == 0
+    assert (tmp_path / "order").read_text().split() == [str(number) for number in range(40)]
+
+
 def test_lines_are_run_as_they_arrive(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-m", "runforrest", "batch", *HERE, "-"], cwd=tmp_path,
                           stdin=subprocess.PIPE) as process:

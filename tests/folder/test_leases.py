@@ -248,6 +248,25 @@ def test_alive_runners_here_are_not_touched_while_they_beat(folder: TaskFolder) 
         assert judge.watch() == []
 
 
+def test_a_crowd_are_others_that_claim(folder: TaskFolder) -> None:
+    """Not who only adds to the list: what is in it is then run in order."""
+    mine = runner(folder, "R")
+    for adds in (Membership(folder, "A", claims=False), Membership(folder, "B", claims=False)):
+        adds.register()
+    mine.watch()
+    assert len(mine.peers()) == 2 and not mine.is_crowded()
+    other = Membership(folder, "C")
+    other.register()
+    mine.watch()
+    assert mine.is_crowded()
+    other.leave()
+    mine.watch()
+    assert not mine.is_crowded()
+    elsewhere(folder)                   # by a version that says nothing of it
+    mine.watch()
+    assert mine.is_crowded()
+
+
 def test_one_that_hangs_here_is_lost_after_a_lease(folder: TaskFolder) -> None:
     runner(folder, "R")
     judge = observer(folder, 2)

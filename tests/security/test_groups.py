@@ -38,9 +38,17 @@ def test_a_new_list_is_private(place: Path, umask: int) -> None:
 
 def seen_while_it_runs(directory: str) -> list[tuple[str, bool, int, int]]:
     """(name, whether it is a folder, mode, group) of everything in the list, its runner's own folders and files too."""
-    root = Path(directory)
-    return [(str(path.relative_to(root)), path.is_dir(), stat.S_IMODE(path.stat().st_mode), path.stat().st_gid)
-            for path in [root, *root.rglob("*")]]
+    while True:
+        seen = []
+        try:
+            for folder, _, files in os.walk(directory):
+                for path in [folder, *(os.path.join(folder, name) for name in files)]:
+                    found = os.lstat(path)
+                    seen.append((os.path.relpath(path, directory), stat.S_ISDIR(found.st_mode),
+                                 stat.S_IMODE(found.st_mode), found.st_gid))
+            return seen
+        except FileNotFoundError:           # a heartbeat, say, was just made
+            continue
 
 
 @needs_root
