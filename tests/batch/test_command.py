@@ -156,7 +156,14 @@ def test_an_engine_whose_start_fails_takes_no_task(tmp_path: Path) -> None:
 def test_one_slot_runs_lines_in_order(tmp_path: Path) -> None:
     """Also while who gives them is a member of the list, as the runner has seen by the end of the first."""
     lines = "echo $DISBATCH_TASKID >> order; [[ $DISBATCH_TASKID != 0 ]] || sleep 3\n" * 40
-    assert batch(tmp_path, "-s", "localhost:1", "-p", "x", "-", stdin=lines).returncode == 0
+    with subprocess.Popen([sys.executable, "-m", "runforrest", "batch", "-s", "localhost:1", "-p", "x", "-"],
+                          cwd=tmp_path, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines)
+        process.stdin.flush()
+        wait_for(lambda: (tmp_path / "order").exists() and (tmp_path / "order").read_text().count("\n") == 40, 60)
+        process.stdin.close()
+        assert process.wait(60) == 0
     assert (tmp_path / "order").read_text().split() == [str(number) for number in range(40)]
 
 
