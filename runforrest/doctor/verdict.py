@@ -14,6 +14,7 @@ from runforrest.folder.settings import Settings
 GOOD, ADJUST, UNTRIED, UNUSABLE = "good", "good with these settings", "too little room to try", "not usable"
 BAD, WARNING, NOTE = "bad", "warning", "note"
 
+MOST_BEATS = 1000                  # of a lease; rather than more of them, they are made longer
 SHARED_BEAT = 15.0                 # what lists in shared folders have
 LOCAL_BEAT = 2.0
 NFS_CACHE = 60.0                   # seconds that an NFS client may keep a listing, unless its mount says otherwise
@@ -113,6 +114,7 @@ def fitting(base: Settings, delay: float, shared: bool) -> Settings:
     """These settings, changed as far as they must be."""
     beat = max(base.beat, SHARED_BEAT) if shared and base.beat * base.lease < needed_lease(delay, base.beat) \
         else base.beat
+    beat = max(beat, 1.5 * delay / (max(base.lease, MOST_BEATS) - 2))
     return replace(base, beat=beat, lease=max(base.lease, math.ceil(needed_lease(delay, beat) / beat)))
 
 

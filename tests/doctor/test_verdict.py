@@ -81,6 +81,14 @@ def test_the_lease_is_longer_than_any_delay() -> None:
             assert fits or "too short" in said(verdict, WARNING)
 
 
+def test_beats_so_short_that_no_lease_would_have_enough_of_them() -> None:
+    for delay in (0.0, 0.001, 1.5, 100.0):
+        for current in (Settings(beat=1e-6, lease=3), Settings(beat=1e-6, lease=5000)):
+            verdict = judge(measured(side(), delays=[Delay("beat", "/here", [delay])]), current)
+            assert verdict.lease_seconds >= needed_lease(delay, verdict.beat)
+            assert verdict.lease <= max(1001, current.lease + 1)
+
+
 def test_a_delay_that_was_not_waited_for() -> None:
     verdict = judge(measured(side("fuse.x"), delays=[Delay("new", "/there", [], 2, 35.0)]))
     assert "not seen within 35 s at /there" in said(verdict, WARNING) and verdict.lease_seconds > 70
