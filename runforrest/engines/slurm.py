@@ -21,7 +21,7 @@ SCONTROL_SECONDS = 60.0
 QUIET_SECONDS = 10.0               # hosts that retire together are given back together
 #: gives back what is not named; in a folder of its own, as scontrol leaves scripts in the current one; and some times,
 #: as Slurm refuses a second change of a job that comes soon after another one
-RETIRE = ('cd "$(mktemp -d)" || exit; for _ in 1 2 3 4 5; do '
+RETIRE = ('cd "$(mktemp -d)" || exit; for _ in $(seq 15); do '
           'said=$(scontrol update JobId="$SLURM_JOB_ID" NodeList="${DRIVER_NODE:+$DRIVER_NODE,}$ACTIVE" 2>&1); '
           'code=$?; case $said in *"try again"*) sleep 2;; *) break;; esac; done; '
           'rm -rf "$PWD"; echo "$said"; exit $code')

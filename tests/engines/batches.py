@@ -66,7 +66,7 @@ class Batch(Driver):
 
     def at_work(self) -> set[str]:
         """The hosts whose runners are members of the list."""
-        return {path.name.split(".")[0] for path in self.directory.glob("doing/*")}
+        return {path.name.split(".")[0] for path in files(self.directory, "doing/*")}
 
     def feeding(self) -> str:
         """The host that feeds, or ''."""

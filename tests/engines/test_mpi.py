@@ -19,7 +19,7 @@ from runforrest.engines.mpi import World
 from runforrest.errors import InvalidArgument
 from runforrest.process.rank import without_rank
 from tests.engines.support import Cluster
-from tests.helpers import wait_for
+from tests.helpers import files, wait_for
 from tests.mapping.mpi import MPICH, OPENMPI, ROOT, environment, kill, mpirun, started, variables
 from tests.tasks import log_and_wait, meet, needs
 
@@ -148,7 +148,7 @@ def test_idle_ranks_sleep(tasklist_dir: Path, tmp_path: Path, tried: Tried) -> N
     tasks, log = TaskList(tasklist_dir), tmp_path / "log"
     tasks.schedule(defer(log_and_wait, str(log), 1, str(tmp_path / "never")))
     with started(RANKS, command(tasklist_dir, "-n", "1"), tmp_path) as process:
-        wait_for(lambda: log.exists() and len(list((tasklist_dir / "doing").iterdir())) == RANKS, 60)
+        wait_for(lambda: log.exists() and len(files(tasklist_dir, "doing/*")) == RANKS, 60)
         before = cpu(process)
         try:
             process.wait(4)

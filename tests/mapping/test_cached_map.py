@@ -19,7 +19,7 @@ import pytest
 from runforrest import TaskList, errors
 from runforrest.engines import executor
 from runforrest.mapping import MapFailed, cached_map
-from tests.helpers import small_filesystem, wait_for
+from tests.helpers import files, small_filesystem, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Tried = Callable[[str, int], None]
@@ -214,7 +214,7 @@ def test_killed_in_the_middle(tasklist_dir: Path, tried: Tried) -> None:
     finished: set[str] = set()
     for number in (2, 5, 8):
         with program(folder, 0.2) as process:
-            wait_for(lambda n=number: len(list(folder.glob("map/done/*.pkl"))) >= n, 60)
+            wait_for(lambda n=number: len(files(folder, "map/done/*.pkl")) >= n, 60)
             os.kill(process.pid, signal.SIGKILL)
         finished |= {path.name.split("-")[3] for path in folder.glob("map/done/*.pkl")}
         tried("programs killed in the middle of a cached_map", 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runforrest.mapping import about, load
-from tests.helpers import wait_for
+from tests.helpers import files, wait_for
 from tests.mapping.mpi import MPICH, OPENMPI, environment, kill, mpirun, started
 
 RANKS = 4
@@ -85,7 +85,7 @@ def test_killed_in_the_middle(tmp_path: Path, tried: Tried) -> None:
     done: Counter[str] = Counter()
     for number in (2, 5, 8):
         with started(RANKS, USUAL, tmp_path, env={"SLEEP": "0.2", "MOST": str(number)}) as process:
-            wait_for(lambda n=number: len(list(tmp_path.glob("results.pkl.mpi/job*.pkl"))) >= n, 60)
+            wait_for(lambda n=number: len(files(tmp_path, "results.pkl.mpi/job*.pkl")) >= n, 60)
             kill(process)
         made = calls(tmp_path)
         assert not finished & set(made), "what was finished is not done again"

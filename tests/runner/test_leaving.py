@@ -33,7 +33,7 @@ def test_in_a_batch_it_stays_until_all_lines_were_read(tmp_path: Path) -> None:
                           cwd=tmp_path) as batch:
         wait_for((tmp_path / "begun").exists, 30)
         with run(tmp_path / "x_tasklist", "--leave-when-dry") as other:
-            wait_for(lambda: len(list((tmp_path / "x_tasklist/doing").iterdir())) == 2, 30)
+            wait_for(lambda: len(files(tmp_path, "x_tasklist/doing/*")) == 2, 30)
             try:
                 other.wait(3)
                 raise AssertionError("it has left at the barrier")
