@@ -22,7 +22,7 @@ from runforrest.doctor.measured import Measured
 from runforrest.doctor.probe import Effort, measure
 from runforrest.doctor.verdict import BAD, GOOD, NOTE, UNUSABLE, judge
 from tests.cli.programs import COMMAND, SECONDS, environment, inside, runforrest
-from tests.helpers import files, small_filesystem, wait_for
+from tests.helpers import small_filesystem, wait_for
 
 QUICK = Effort(seconds=5.0, wait=5.0, races=50, rounds=2)
 
@@ -230,7 +230,7 @@ def test_interrupted(folder: Path, blow: signal.Signals, moment: str) -> None:
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
     try:
-        wait_for(lambda: files(folder, moment), SECONDS)
+        wait_for(lambda: list(folder.glob(moment)), SECONDS)
         started = psutil.Process(program.pid).children()
         os.killpg(program.pid, blow)       # as a terminal does with Ctrl-C
         code = program.wait(SECONDS)
