@@ -49,7 +49,9 @@ def environment(implementation: str) -> Path:
 def variables(implementation: str) -> dict[str, str]:
     """For a program under this mpirun: more ranks than cores, as root, by TCP."""
     path = f"{environment(implementation) / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "UCX_TLS": "tcp,self", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    # Else MPICH keeps what it knows of the machine in a file in /tmp, which stays there when it is killed.
+    topology = {"HWLOC_XMLFILE": os.devnull} if implementation == MPICH else {}
+    return {**os.environ, **topology, "PATH": path, "UCX_TLS": "tcp,self", "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
 
