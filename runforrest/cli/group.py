@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -28,7 +30,10 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "runforrest")     # also as `python -m runforrest`
-        return super().main(*args, **extra)
+        try:
+            return super().main(*args, **extra)
+        finally:
+            self._drop_what_nobody_reads()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,6 +57,17 @@ class Group(click.Group):
         except Exception as error:                      # a defect: its code must not say that a task failed
             traceback.print_exc()
             self._end(f"{type(error).__name__}: {error}", exits.TROUBLE)
+
+    @staticmethod
+    def _drop_what_nobody_reads() -> None:
+        """Messages for a terminal that is gone would be tried once more at the exit, with Python's 120 for its code."""
+        try:
+            sys.stderr.flush()
+        except OSError:
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        except (AttributeError, ValueError):            # there is no stderr
+            pass
 
     @staticmethod
     def _end(message: str, code: int) -> NoReturn:

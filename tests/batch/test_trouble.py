@@ -365,6 +365,7 @@ def test_a_terminal_that_is_gone(tmp_path: Path, heeded: bool, code: int) -> Non
         if not heeded:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.chdir(tmp_path)
+        os.environ.pop("PYTHONUNBUFFERED", None)    # what could not be shown is kept then, and tried again at the end
         os.execv(COMMAND[0], [*COMMAND, "-e", *HERE, "Tasks"])
     try:
         wait_for(lambda: (tmp_path / "begun").exists(), 30)
