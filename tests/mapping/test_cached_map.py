@@ -160,8 +160,9 @@ def test_a_decorated_function_is_called(tmp_path: Path) -> None:
                "print(cached_map(f, [1], 'map'), Tasker('serial').map('file', f, [1]))")
     for factor in (2, 3):
         (tmp_path / "work.py").write_text(f"import runforrest\n@runforrest.deferred\ndef f(x): return x * {factor}\n")
-        ended = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, capture_output=True, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)})
+        # without byte code, which Python takes for fresh if the file has the same size and second as before
+        ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"})
         assert ended.stdout == f"[{factor}] [(0, [1], {factor})]\n", ended.stderr
 
 
