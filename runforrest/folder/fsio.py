@@ -19,6 +19,8 @@ from runforrest.folder.trust import Trust
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
+    T = TypeVar("T")
     Hook = Callable[[str, tuple[object, ...]], None]
 
 HOOK_VARIABLE = "RUNFORREST_FSIO_HOOK"
@@ -58,6 +60,20 @@ class FileOps:
         """
         if self.awaited and not self.is_there():
             raise OSError(errno.ESTALE, "the folder of the list is not there", self.root)
+
+    def _find(self, look: Callable[[], T]) -> T:
+        """What this returns.  Where it found nothing it looks again: the list may have come back in between, and only
+        what is not there while the list is says something.
+        """
+        for last in (not self.awaited, True):
+            try:
+                return look()
+            except OSError as error:
+                if error.errno in ABSENT:
+                    self.check_there()
+                if last or error.errno not in ABSENT:
+                    raise
+        raise AssertionError
 
     def is_there(self) -> bool:
         """Whether there is a list; what it was mounted on is none."""
@@ -127,11 +143,7 @@ class FileOps:
     def scan(self, name: str, folders: bool = True) -> Iterator[str]:
         """The names in a folder as they come; without sub-folders if asked."""
         self.before("listdir", name)
-        try:
-            fd = os.open(self.path(name), FOLDER)
-        except FileNotFoundError:
-            self.check_there()
-            raise
+        fd = self._find(lambda: os.open(self.path(name), FOLDER))
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -147,16 +159,19 @@ class FileOps:
         """
         self.before("exists", name)
         path = self.path(name)
+
+        def look() -> None:
+            os.close(os.open(os.path.dirname(path), os.O_RDONLY))
+            os.lstat(path)
+
         for _ in range(2):              # ESTALE: the folder was replaced; look it up once more
             try:
-                os.close(os.open(os.path.dirname(path), os.O_RDONLY))
-                os.lstat(path)
+                self._find(look)
                 return True
             except OSError as error:
                 if error.errno in ABSENT:
-                    self.check_there()
                     return False
-                if error.errno != errno.ESTALE:
+                if error.errno != errno.ESTALE or error.filename == self.root:      # or the list is away
                     raise
         return False
 
@@ -263,10 +278,7 @@ class FileOps:
     def _open_there(self, name: str, flags: int) -> int:
         """Open what exists; a pipe in its place must not make us wait for its other end."""
         try:
-            return os.open(self.path(name), flags | NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            self.check_there()
-            raise
+            return self._find(lambda: os.open(self.path(name), flags | NOFOLLOW | os.O_NONBLOCK))
         except BlockingIOError:         # a file server is taking back what it has lent a client
             return os.open(self.path(name), flags | NOFOLLOW)
 

@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,44 @@ def test_exists_does_not_take_an_error_for_an_absence(fs: FileOps, monkeypatch: 
     assert fs.exists("x"), "asked once more"
     fails(errno.ESTALE, 9)
     assert not fs.exists("x")
+
+
+class ComesBack(FileOps):
+    """A list that is away when something is looked for, and back when it is asked whether it is away."""
+
+    def is_there(self) -> bool:
+        if os.path.exists(f"{self.root}.away"):
+            os.rename(f"{self.root}.away", self.root)
+        return super().is_there()
+
+
+LOOKS: dict[str, Callable[[FileOps], object]] = {
+    "exists": lambda fs: fs.exists("todo/a") or None,
+    "entries": lambda fs: fs.entries("todo"),
+    "scan": lambda fs: list(fs.scan("todo")),
+    "read": lambda fs: fs.read("todo/a"),
+    "append": lambda fs: fs.append("todo/a", [b"more"]) or True,
+    "force": lambda fs: fs.force_file("todo/a") or True,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_list_that_comes_back_while_something_is_looked_for(tmp_path: Path, look: str) -> None:
+    """What was not there may have been away with it; said to be taken by others, a result would be thrown away."""
+    fs = ComesBack(tmp_path / "list")
+    (tmp_path / "list/todo").mkdir(parents=True)
+    (tmp_path / "list/todo/a").write_bytes(b"text")
+    fs.awaited = True
+    os.rename(fs.root, f"{fs.root}.away")
+    assert LOOKS[look](fs)
+    assert not fs.exists("todo/b") and fs.entries("done") == [] and not os.path.exists(f"{fs.root}.away")
+    with pytest.raises(FileNotFoundError):
+        fs.read("todo/b")
+    os.rename(fs.root, f"{fs.root}.elsewhere")
+    for each in LOOKS.values():
+        with pytest.raises(OSError, match="not there") as caught:
+            each(fs)
+        assert caught.value.errno == errno.ESTALE
 
 
 def test_a_symbolic_link_is_refused(fs: FileOps, tmp_path: Path) -> None:
