@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 T = TypeVar("T")
@@ -22,6 +23,15 @@ POLL_SECONDS = 0.005
 def files(folder: Path, pattern: str) -> list[Path]:
     """Those below it that fit, also while folders in it come and go, at which `Path.glob` may raise."""
     return [Path(path) for path in glob.glob(f"{glob.escape(str(folder))}/{pattern}", recursive=True)]
+
+
+def has_ended(process: psutil.Process | int) -> bool:
+    """Whether a process is gone, or waits only to be reaped; also if it goes while that is asked."""
+    try:
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return not found.is_running() or bool(found.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 30, what: str = "") -> T:

@@ -22,7 +22,7 @@ from runforrest.doctor.measured import Measured
 from runforrest.doctor.probe import Effort, measure
 from runforrest.doctor.verdict import BAD, GOOD, NOTE, UNUSABLE, judge
 from tests.cli.programs import COMMAND, SECONDS, environment, inside, runforrest
-from tests.helpers import small_filesystem, wait_for
+from tests.helpers import has_ended, small_filesystem, wait_for
 
 QUICK = Effort(seconds=5.0, wait=5.0, races=50, rounds=2)
 
@@ -239,7 +239,7 @@ def test_interrupted(folder: Path, blow: signal.Signals, moment: str) -> None:
         program.wait()
     assert code == (INTERRUPTED if blow == signal.SIGINT else -blow) and len(started) == 2
     wait_for(lambda: not os.listdir(folder), SECONDS)
-    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in started), SECONDS)
+    wait_for(lambda: all(map(has_ended, started)), SECONDS)
 
 
 def test_the_hand_needs_only_an_old_python() -> None:

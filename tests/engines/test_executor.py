@@ -22,7 +22,7 @@ from runforrest.errors import InvalidArgument
 from runforrest.folder import requests
 from runforrest.folder.fsio import FileOps
 from tests.engines.support import SECONDS, Ticking
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 from tests.runner.support import counts
 from tests.tasks import raise_
 
@@ -158,7 +158,7 @@ def test_the_runner_ends_with_its_worker(folder: Path, monkeypatch: pytest.Monke
         worker.kill()
         [found] = engine.wait(SECONDS)
         assert (found.code, found.failed) == (255, True) and "BrokenProcessPool" in str(found)
-        wait_for(lambda: not runner.is_running() or runner.status() == "zombie", SECONDS, "the runner has ended")
+        wait_for(lambda: has_ended(runner), SECONDS, "the runner has ended")
     assert [name for name in os.listdir(folder / "tmp") if name.startswith("runforrest-")] == []
     assert counts(tasks.directory) == {"todo": 2, "doing": 0, "done": 0, "fail": 0}
 

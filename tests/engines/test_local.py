@@ -15,7 +15,7 @@ from runforrest import Command, TaskList
 from runforrest.engines import Engine, Start, local
 from tests.cli.programs import ROOT
 from tests.engines.support import SECONDS, Driver, Ticking
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 from tests.runner.support import counts
 
 HERE = socket.gethostname()
@@ -113,7 +113,7 @@ def test_who_does_not_leave_is_let_go(folder: Path) -> None:
     runner.send_signal(signal.SIGSTOP)
     [found] = engine.close(0.5)
     assert found.code == -9
-    wait_for(lambda: not any(p.is_running() and p.status() != "zombie" for p in below), what="its tasks end")
+    wait_for(lambda: all(map(has_ended, below)), what="its tasks end")
 
 
 def test_runners_do_without_who_started_them(folder: Path) -> None:
@@ -125,6 +125,6 @@ def test_runners_do_without_who_started_them(folder: Path) -> None:
         program.kill()
         program.wait()
     tasks.enough()
-    wait_for(lambda: not runner.is_running() or runner.status() == "zombie", SECONDS, "the runner has finished")
+    wait_for(lambda: has_ended(runner), SECONDS, "the runner has finished")
     tasks.finished()
     assert os.path.exists(f"{folder}/x_L_{HERE}_0.log")

@@ -15,6 +15,7 @@ import psutil
 from runforrest.folder.fsio import HOOK_VARIABLE, FileOps
 from runforrest.folder.settings import open_list
 from runforrest.folder.transitions import TaskFolder
+from tests.helpers import has_ended
 
 RUNNER = """
 import sys
@@ -70,7 +71,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    return all(map(has_ended, processes))
 
 
 def lines(file: Path) -> list[str]:

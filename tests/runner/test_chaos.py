@@ -25,7 +25,7 @@ from runforrest.folder import layout
 from runforrest.model.names import Name
 from runforrest.process import system
 from tests.folder.support import places
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 
 Tried = Callable[[str, int], None]
 
@@ -134,10 +134,7 @@ class Chaos:
 
 
 def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return not has_ended(process)
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from runforrest import TaskList, defer
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 from tests.runner.faults import VARIABLE, WRITES
 from tests.runner.support import a_runner, all_gone, counts, lines, with_short_lease
 from tests.tasks import crash_when_told, log_and_sleep, log_and_wait
@@ -193,7 +193,7 @@ def test_a_result_outlasts_a_fault_that_is_longer_than_the_lease(tasklist_dir: P
         while "its tasks are ended" not in said[-1]:
             assert said[-1], "the runner has left"
             said.append(runner.stdout.readline())
-        wait_for(lambda: all_gone([psutil.Process(pid) for pid in _pids(log, 2) if psutil.pid_exists(pid)]))
+        wait_for(lambda: all(map(has_ended, _pids(log, 2))))
         time.sleep(0.5)                     # nothing to wait for: more orders to end come in meanwhile
         enough.touch()
         fault.unlink()

@@ -9,12 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from runforrest import Run, TaskList, defer, errors
 from runforrest.folder import layout
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 from tests.tasklist import work
 from tests.tasklist.programs import python, started
 
@@ -31,10 +30,6 @@ def counts(directory: Path) -> tuple[int, ...]:
 
 def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
-
-
-def ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 # -- order -----------------------------------------------------------------------------------
@@ -194,7 +189,7 @@ def test_second_interrupt_ends_at_once(tasklist_dir: Path, tmp_path: Path, isola
         script.send_signal(signal.SIGINT)
         out, err = script.communicate(timeout=30)
     assert out.splitlines() == ["got quick", "interrupted"], err
-    assert counts(tasklist_dir) == (4, 1, 0) and all(ended(int(pid)) for pid in lines(tmp_path / "log"))
+    assert counts(tasklist_dir) == (4, 1, 0) and all(has_ended(int(pid)) for pid in lines(tmp_path / "log"))
     assert not (tasklist_dir / "doing").exists()
 
 
@@ -215,7 +210,7 @@ def test_sigterm(tasklist_dir: Path, tmp_path: Path) -> None:
         script.terminate()
         script.communicate(timeout=30)
     assert script.returncode == 143 and counts(tasklist_dir) == (4, 1, 0)
-    assert all(ended(int(pid)) for pid in lines(tmp_path / "log"))
+    assert all(has_ended(int(pid)) for pid in lines(tmp_path / "log"))
 
 
 def test_iterator_that_is_kept_until_the_interpreter_ends(tasklist_dir: Path, tmp_path: Path) -> None:
@@ -226,7 +221,7 @@ def test_iterator_that_is_kept_until_the_interpreter_ends(tasklist_dir: Path, tm
         (tmp_path / "leave").touch()
         out, err = script.communicate(timeout=30)
     assert out == "got quick\n" and script.returncode == 0 and "Traceback" not in err
-    assert counts(tasklist_dir) == (4, 1, 0) and all(ended(int(pid)) for pid in lines(tmp_path / "log"))
+    assert counts(tasklist_dir) == (4, 1, 0) and all(has_ended(int(pid)) for pid in lines(tmp_path / "log"))
     assert not (tasklist_dir / layout.INTERNAL).exists()
 
 
@@ -239,7 +234,7 @@ def test_error_in_the_loop(tasklist_dir: Path, tmp_path: Path) -> None:
         for _ in tasks.run(2):
             wait_for(lambda: lines(log))
             raise ZeroDivisionError
-    assert counts(tasklist_dir) == (1, 1, 0) and ended(int(lines(log)[0]))
+    assert counts(tasklist_dir) == (1, 1, 0) and has_ended(int(lines(log)[0]))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -19,12 +19,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from runforrest import Task, TaskList, defer, errors
 from runforrest.folder import layout
-from tests.helpers import wait_for
+from tests.helpers import has_ended, wait_for
 from tests.tasklist import work
 from tests.tasklist.programs import ROOT, python, started
 from tests.tasks import raise_, segfault, unpicklable_value
@@ -49,10 +48,6 @@ def again(directory: Path) -> TaskList:
 
 def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
-
-
-def ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 # -- the signatures --------------------------------------------------------------------------
@@ -365,7 +360,7 @@ def test_child_left_behind_with_a_logfile(tasklist_dir: Path, tmp_path: Path) ->
     tasks.schedule(defer(work.leave_a_child, str(tmp_path / "pids")))
     (task,) = tasks.run(1)
     assert task.returnvalue == "returned"
-    assert ended(int(lines(tmp_path / "pids")[0]))
+    assert has_ended(int(lines(tmp_path / "pids")[0]))
 
 
 def test_breaking_out(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -383,7 +378,7 @@ def test_breaking_out(tasklist_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
         wait_for(lambda: len(lines(log)) == 2)
         break
     gc.collect()
-    assert ignored == [] and all(ended(int(pid)) for pid in lines(log))
+    assert ignored == [] and all(has_ended(int(pid)) for pid in lines(log))
     assert counts(tasklist_dir) == (4, 1, 0) and not (tasklist_dir / layout.INTERNAL).exists()
     assert all(t.attempts == [] for t in tasks.todo_tasks())
     said = capfd.readouterr().err
@@ -401,7 +396,7 @@ def test_killed_parent_leaves_nothing_running(tasklist_dir: Path, tmp_path: Path
         wait_for(lambda: lines(log), 30)
         script.kill()
         script.wait()
-    wait_for(lambda: ended(int(lines(log)[0])))
+    wait_for(lambda: has_ended(int(lines(log)[0])))
     go.touch()
     (task,) = tasks.run(1)
     assert counts(tasklist_dir) == (0, 1, 0) and [a.outcome for a in task.attempts] == ["lost", "returned"]
