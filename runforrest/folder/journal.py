@@ -10,7 +10,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from runforrest.folder import layout, locking
+from runforrest.folder import identity, layout, locking
 from runforrest.folder.attempts import create_internal
 from runforrest.folder.fsio import FileOps
 from runforrest.model.names import Name
@@ -80,11 +80,15 @@ def merge_journal(fs: FileOps, runner: str) -> None:
 
 
 def tidy(fs: FileOps) -> None:
-    """Remove ``doing/`` and the internal folders as far as they are empty: the last runner has left."""
+    """Remove ``doing/`` and the internal folders as far as they are empty: the last runner has left.
+
+    Where hosts share them those that all runners need stay: GlusterFS may spoil a folder that two make at once.
+    """
     with locked(fs) as got:
         if got:
             gated = (*layout.GATED, layout.WAITING) if fs.exists(layout.WAITING) else ()
-            for name in (*gated, *layout.INTERNALS, layout.INTERNAL, layout.DOING):
+            needed = (*layout.INTERNALS, layout.INTERNAL, layout.DOING) if identity.is_local(fs.root) else ()
+            for name in (*gated, *needed):
                 try:
                     fs.rmdir(name)
                 except OSError:

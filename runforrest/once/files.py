@@ -13,6 +13,13 @@ NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
 class KeyFiles(FileOps):
     """`FileOps`, and times, and symbolic links whose text is all that there is to them."""
 
+    def ensure_folder(self, name: str) -> None:
+        """Make a folder, if it is not there."""
+        try:
+            self.mkdir(name)
+        except FileExistsError:
+            pass
+
     def symlink(self, text: str, name: str) -> None:
         """Make a symbolic link, which must not exist: a name with a text, made in one step."""
         self.before("symlink", text, name)

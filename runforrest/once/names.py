@@ -88,8 +88,12 @@ def owner_part(owner: str) -> str:
 
 def shard_of(key: str, shards: int) -> str:
     """The folder for this key, of so many."""
-    number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4], "big") % shards
-    return f"{number:0{len(f'{shards - 1:x}')}x}"
+    return shard_name(int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4], "big"), shards)
+
+
+def shard_name(number: int, shards: int) -> str:
+    """The name of one of so many folders."""
+    return f"{number % shards:0{len(f'{shards - 1:x}')}x}"
 
 
 def _percent(character: str) -> str:

@@ -15,12 +15,14 @@ from runforrest.folder.settings import LEAST_LEASE, LONGEST, MOST_SECONDS, now_t
 from runforrest.folder.trust import Trust
 from runforrest.once.errors import KeyStoreError
 from runforrest.once.files import KeyFiles
+from runforrest.once.making import MARK, make_by_one
+from runforrest.once.names import shard_name
 
 FORMAT, KIND = 1, "keys"
 KEYS, VALUES, HEARTS, TMP = "keys", "values", "hearts", "tmp"
 FOLDERS = (KEYS, VALUES, HEARTS, TMP)
 DURABILITIES = ("none", "normal")
-MOST_SHARDS = 4096
+SHARDS, MOST_SHARDS = 256, 4096
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class KeySettings:
 
     format: int = FORMAT
     kind: str = KIND
-    shards: int = 256
+    shards: int = field(default_factory=lambda: SHARDS)
     beat: float = 15.0
     lease: int = 8
     durability: str = "normal"
@@ -114,31 +116,44 @@ def _read(fs: KeyFiles) -> KeySettings | None:
 
 def _create(fs: KeyFiles, group: bool, durability: str) -> KeySettings:
     """Make the folder; of thousands of processes that do so at once, the settings of one hold."""
+    parent = os.path.dirname(fs.root)
     try:
-        os.makedirs(fs.root, mode=0o700, exist_ok=True)
-        foreign = set(os.listdir(fs.root)) - {SETTINGS, *FOLDERS}
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        make_by_one(fs, lambda: _read(fs) is not None, lambda: _make(fs, group, durability))
     except (FileExistsError, NotADirectoryError):
         raise KeyStoreError(f"{fs.root} is a file: keys need a folder (RUNFORREST_KEYS, or store=)",
                             store=fs.root) from None
-    if foreign:
+    found = _read(fs)
+    if found is None:
+        raise OSError(f"{fs.path(SETTINGS)} was written, and is not there")
+    return found
+
+
+def _make(fs: KeyFiles, group: bool, durability: str) -> None:
+    """All folders, and then the settings, which say that it is whole.  Also what somebody has begun who was killed."""
+    os.makedirs(fs.root, mode=0o700, exist_ok=True)
+    if any(name not in (SETTINGS, *FOLDERS) and not name.startswith(MARK) for name in os.listdir(fs.root)):
         raise KeyStoreError(f"{fs.root} is not empty, and not a folder of keys: choose another one (RUNFORREST_KEYS, "
                             f"or store=)", store=fs.root)
     fs.trust = Trust(shared=group)
     if group and os.stat(fs.root).st_uid == os.geteuid():
         fs.share_folder("")
     for name in FOLDERS:
-        try:
-            fs.mkdir(name)
-        except FileExistsError:
-            pass
+        fs.ensure_folder(name)
+    _check_links(fs)
     # on a disk of this machine dead processes are known at once: the lease is for those that hang, and so as long
     beat, lease = (2.0, 60) if identity.is_local(fs.root) else (15.0, 8)
     made = KeySettings(beat=beat, lease=lease, durability=durability, group=group,
                        fold=os.path.exists(fs.path(HEARTS.upper())))
-    _check_links(fs)
+    for number in range(made.shards):
+        for folder in (KEYS, VALUES):
+            fs.ensure_folder(f"{folder}/{shard_name(number, made.shards)}")
     tmp = f"{TMP}/{SETTINGS}.{new_tag(8)}"
     fs.create(tmp, [json.dumps(asdict(made), indent=1).encode() + b"\n"], force=durability != "none",
               mode=0o640 if group else 0o600)
+    if durability != "none":
+        for folder in (KEYS, VALUES):
+            fs.force_folder(folder)
     if fs.exists(SETTINGS):
         fs.unlink(tmp)
     else:
@@ -146,10 +161,6 @@ def _create(fs: KeyFiles, group: bool, durability: str) -> KeySettings:
     if durability != "none":
         fs.force_folder("")
         KeyFiles(os.path.dirname(fs.root)).force_folder("")
-    found = _read(fs)
-    if found is None:
-        raise OSError(f"{fs.path(SETTINGS)} was written, and is not there")
-    return found
 
 
 def _check_links(fs: KeyFiles) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import time
 
-from runforrest.folder import identity
 from runforrest.folder.attempts import new_tag
 from runforrest.once import names
 from runforrest.once.errors import KeyStoreError
@@ -26,7 +25,6 @@ class KeyTree:
 
     def __init__(self, fs: KeyFiles, settings: KeySettings) -> None:
         self.fs, self.settings = fs, settings
-        self.local = identity.is_local(fs.root)
         self._clock: tuple[int, float] | None = None
 
     # -- names ---------------------------------------------------------------------------
@@ -158,38 +156,12 @@ class KeyTree:
                 raise
 
     def create(self, path: str, content: bytes, force: bool = False) -> None:
-        """Create a file whose name is this call's alone, and its folder if that is missing."""
+        """Create a file whose name is this call's alone, and its folder if somebody has removed that."""
         try:
             self._create(path, content, force)
         except FileNotFoundError:
-            self._make_folder(os.path.dirname(path))
+            self.fs.ensure_folder(os.path.dirname(path))
             self._create(path, content, force)
-
-    def _make_folder(self, folder: str) -> None:
-        """On GlusterFS a folder that two hosts make at the same moment may be two, in which nothing can be done: of
-        those who share a filesystem one makes it, and the others wait for that, but not for ever.
-        """
-        mark = f"{TMP}/{folder.replace('/', '.')}"
-        mine = self.local or self._marks(mark)
-        if not mine and any(self._is_there(folder, pause) for pause in SEEN_SECONDS):
-            return
-        try:
-            self.fs.mkdir(folder)
-        except FileExistsError:
-            pass
-        if mine and not self.local:
-            self.fs.unlink(mark)
-
-    def _marks(self, mark: str) -> bool:
-        try:
-            self.fs.create(mark, [b""])
-        except (FileExistsError, PermissionError):      # sshfs tells the second one either
-            return False
-        return True
-
-    def _is_there(self, folder: str, pause: float) -> bool:
-        time.sleep(pause)
-        return self.fs.exists(folder)
 
     def _create(self, path: str, content: bytes, force: bool) -> None:
         try:

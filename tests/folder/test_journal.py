@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runforrest.folder import journal, layout
+from runforrest.folder import identity, journal, layout
 from runforrest.folder.fsio import FileOps
 from runforrest.folder.journal import Journal, locked, merge_journal, tidy
 from runforrest.model.names import Name
@@ -184,6 +184,16 @@ def test_tidy_removes_only_what_is_empty(fs: FileOps, tasklist_dir: Path) -> Non
     tidy(fs)
     assert ls(tasklist_dir, ".") == ["done", "fail", layout.SETTINGS, "todo"]
     tidy(fs)
+
+
+def test_what_hosts_share_stays(fs: FileOps, tasklist_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that start at the same moment find it, and need not make it: see docs/filesystems.md, GlusterFS."""
+    monkeypatch.setattr(identity, "is_local", lambda directory: False)
+    for name in (*layout.GATED, layout.WAITING):
+        fs.mkdir(name)
+    tidy(fs)
+    assert ls(tasklist_dir, ".") == [".runforrest", "doing", "done", "fail", layout.SETTINGS, "todo"]
+    assert ls(tasklist_dir, ".runforrest") == sorted(name.rpartition("/")[2] for name in layout.INTERNALS)
 
 
 class Interrupted(FileOps):

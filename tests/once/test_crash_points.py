@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from runforrest.folder.transitions import LOST_RACE
-from runforrest.once import names
+from runforrest.once import making, names, settings
 from runforrest.once.errors import AlreadyDone, ClaimLost, KeyStoreError
 from runforrest.once.files import KeyFiles
 from runforrest.once.folder import FolderStore
@@ -118,6 +118,13 @@ CASES = {
     "value": Case(done, lambda store, _: store.value("k") and None, done=True),
     "count": Case(over, lambda store, _: list(store.entries("")) and None),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And little patience with a maker that is this very process, after what stands for its death."""
+    monkeypatch.setattr(settings, "SHARDS", 2)
+    monkeypatch.setattr(making, "PATIENCE", 0.02)
 
 
 def end_leases(root: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import pickle
 import pwd
@@ -23,7 +22,7 @@ from runforrest.once import files, settings, stores
 from runforrest.once.errors import KeyStoreError, RetryTimeoutError
 from runforrest.once.folder import FolderStore
 from runforrest.once.model import Condition
-from runforrest.once.settings import KEYS, TMP, VALUES, KeySettings
+from runforrest.once.settings import KEYS, KeySettings
 from tests.helpers import wait_for
 from tests.hosts.machines import ROOT
 from tests.once.conftest import Server
@@ -242,26 +241,6 @@ def test_a_key_takes_the_trust_of_its_store_with_it(home: Path) -> None:
     made.close()
 
 
-def make_at_once(path: str, go: multiprocessing.synchronize.Event) -> None:
-    go.wait()
-    once.open_store(path)
-
-
-def test_many_make_it_at_once(home: Path, tried: Tried) -> None:
-    context = multiprocessing.get_context("fork")
-    for n in range(10):
-        go = context.Event()
-        processes = [context.Process(target=make_at_once, args=(str(home / f"keys{n}"), go)) for _ in range(10)]
-        for process in processes:
-            process.start()
-        go.set()
-        for process in processes:
-            process.join()
-            assert process.exitcode == 0
-        assert os.listdir(home / f"keys{n}" / "tmp") == []
-    tried("folders of keys that ten processes made at once", 10)
-
-
 # -- filesystems that lack something -----------------------------------------------------
 
 
@@ -384,26 +363,6 @@ def test_a_claim_that_can_not_be_seen_after_errors(home: Path, taken: bool) -> N
         assert claim is not None and claim.token == 1
         store.confirm(claim)
     assert len(list((home / "keys" / KEYS).glob("*/k~*"))) == 1
-
-
-@pytest.mark.parametrize("maker", ["none", "at work", "dead"])
-def test_one_of_several_hosts_makes_a_folder(home: Path, maker: str) -> None:
-    """The others wait for it, and make it themselves if it does not come."""
-    store = FolderStore(home / "keys")
-    store.tree.local = False
-    shard = store.tree.shard_name("k")
-    marks = [home / "keys" / TMP / f"{place}.{shard}" for place in (KEYS, VALUES)]
-    if maker != "none":
-        for mark in marks:
-            mark.touch()
-    if maker == "at work":
-        for place in (KEYS, VALUES):
-            threading.Timer(0.1, (home / "keys" / place / shard).mkdir).start()
-    claim, _ = store.claim("k", 100.0, "me")
-    assert claim is not None
-    store.confirm(claim, b"value")
-    assert store.value("k") == b"value"
-    assert [mark.exists() for mark in marks] == [maker != "none"] * 2
 
 
 def test_a_lease_that_ends_between_the_look_and_the_claim(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
