@@ -55,8 +55,10 @@ class FolderStore:
         self.hearts = Hearts(FolderHearts(self.fs, self.settings.beat), self.settings.beat, self.settings.lease,
                              identity.is_local(self.fs.root))
         self._shards: dict[str, Shard] = {}
-        # by key: its own states, which may be there as a reply was lost, behind the one that it was just taking over
-        self._unsure: dict[str, list[State | None]] = {}
+        # by key, after errors: states of its own that may be there, as a reply may be lost; and the one that it was
+        # just taking over, and has touched, so that its lease seems to begin anew
+        self._tried: dict[str, list[State]] = {}
+        self._touched: dict[str, State] = {}
         self._crowd = 0
         self._lock = threading.RLock()
 
@@ -101,7 +103,7 @@ class FolderStore:
             shard.lost = True
             self._crowd += CROWD
             return None
-        self._unsure.pop(key, None)
+        self._settled(key)
         self._crowd = min(MOST_CROWD, max(0, self._crowd - 1))
         shard.set(mine)
         if mine.code == names.HEARTBEAT:
@@ -110,25 +112,31 @@ class FolderStore:
 
     def _resumed(self, key: str) -> State | None:
         """A claim of this process that was made, though the reply was an error, and that still holds."""
-        if key not in self._unsure:
+        if key not in self._tried:
             return None
         lineage = self.tree.lineage(self.tree.path(key, self.tree.quoted(key)))
-        return next((mine for mine in self._unsure[key][1:] if mine and mine.lineage == lineage
+        return next((mine for mine in self._tried[key] if mine.lineage == lineage
                      and self.fs.exists(self.tree.path(key, mine))), None)
+
+    def _settled(self, key: str) -> None:
+        """It is known what has become of this process's claims of it."""
+        self._tried.pop(key, None)
+        self._touched.pop(key, None)
 
     def _make(self, key: str, quoted: str, timeout: float | None, owner: str) -> State | None:
         """The first claim of a key; None if another was quicker."""
-        unsure = self._unsure.get(key, [None])
-        if self._crowd and len(unsure) == 1 and self.fs.exists(self.tree.path(key, quoted)):
+        tried = self._tried.get(key, [])
+        if self._crowd and not tried and self.fs.exists(self.tree.path(key, quoted)):
             return None
         mine = self._next(State(quoted, new_tag(LINEAGE_LENGTH), 0, "", names.FREE, 0, ""), timeout, owner)
-        self._unsure[key] = [*unsure, mine]
+        self._tried[key] = [*tried, mine]
         found = self.tree.begin(key, mine)
         if found == mine.lineage:
             return mine
-        if any(state and state.lineage == found for state in unsure):
+        touched = self._touched.get(key)
+        if any(state.lineage == found for state in tried) or (touched and touched.lineage == found):
             raise OSError(errno.ESTALE, "a key that may be this process's own can't be seen", self.tree.path(key, mine))
-        del self._unsure[key]
+        self._settled(key)
         return None
 
     def _take(self, key: str, state: State, timeout: float | None, owner: str) -> State | None:
@@ -136,7 +144,8 @@ class FolderStore:
         if self.tree.lineage(self.tree.path(key, state.quoted)) != state.lineage:
             return None
         mine = self._next(state, timeout, owner)
-        self._unsure[key] = [state, *self._unsure.get(key, [None])[1:], mine]
+        self._tried.setdefault(key, []).append(mine)
+        self._touched[key] = state
         try:
             self.fs.touch(self.tree.path(key, state))   # first: else the new name would be seen with the old time
             self.tree.move(key, state, mine)
@@ -157,7 +166,7 @@ class FolderStore:
                      names.owner_part(owner))
 
     def _is_free(self, key: str, state: State) -> bool:
-        return (state.code == names.FREE or state in self._unsure.get(key, ())
+        return (state.code == names.FREE or state == self._touched.get(key) or state in self._tried.get(key, ())
                 or (state.code in names.HELD and self._is_over(key, state)))
 
     def _is_over(self, key: str, state: State) -> bool:
@@ -293,7 +302,7 @@ class FolderStore:
         """What is known of the keys beside this one; listed if nothing is, or it has shown to be old."""
         name = self.tree.shard_name(key)
         shard = self._shards.get(name)
-        if anew or key in self._unsure:
+        if anew or key in self._tried:
             return self.tree.list(name)
         if shard is None or (shard.lost
                              and time.monotonic() - shard.listed > WORTH * shard.cost * len(self._shards)):
