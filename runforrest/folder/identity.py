@@ -17,6 +17,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")         # how mountinfo writes spaces
 #: filesystems that only one machine mounts: who wrote here before the last boot is dead
 LOCAL_TYPES = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "jfs",
                          "apfs", "hfs"))
+GLUSTERFS = "fuse.glusterfs"
 
 
 def hostname() -> str:

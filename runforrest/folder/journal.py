@@ -82,13 +82,14 @@ def merge_journal(fs: FileOps, runner: str) -> None:
 def tidy(fs: FileOps) -> None:
     """Remove ``doing/`` and the internal folders as far as they are empty: the last runner has left.
 
-    Where hosts share them those that all runners need stay: GlusterFS may spoil a folder that two make at once.
+    On GlusterFS those that all runners need stay, as it may spoil a folder that two make at the same moment.
     """
     with locked(fs) as got:
         if got:
             gated = (*layout.GATED, layout.WAITING) if fs.exists(layout.WAITING) else ()
-            needed = (*layout.INTERNALS, layout.INTERNAL, layout.DOING) if identity.is_local(fs.root) else ()
-            for name in (*gated, *needed):
+            needed = (*layout.INTERNALS, layout.INTERNAL, layout.DOING)
+            stays = identity.filesystem_type(fs.root) == identity.GLUSTERFS
+            for name in gated if stays else (*gated, *needed):
                 try:
                     fs.rmdir(name)
                 except OSError:

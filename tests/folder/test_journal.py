@@ -186,9 +186,9 @@ def test_tidy_removes_only_what_is_empty(fs: FileOps, tasklist_dir: Path) -> Non
     tidy(fs)
 
 
-def test_what_hosts_share_stays(fs: FileOps, tasklist_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_glusterfs_the_folders_stay(fs: FileOps, tasklist_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that start at the same moment find it, and need not make it: see docs/filesystems.md, GlusterFS."""
-    monkeypatch.setattr(identity, "is_local", lambda directory: False)
+    monkeypatch.setattr(identity, "filesystem_type", lambda directory: "fuse.glusterfs")
     for name in (*layout.GATED, layout.WAITING):
         fs.mkdir(name)
     tidy(fs)
