@@ -99,5 +99,5 @@ def _is_dead(mark: str, local: bool) -> bool:
     try:
         who: dict[str, Any] = json.loads(mark)
         return identity.verdict(who, local) == "dead"
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):    # not one of ours
         return False

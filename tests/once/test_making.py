@@ -136,10 +136,16 @@ def test_a_maker_elsewhere_is_waited_for(place: Path) -> None:
     assert len(found) == 1 and os.listdir(place.parent) == ["keys"]
 
 
-@pytest.mark.parametrize("text", [other_host(), "no JSON", "[]", "{}"])
-def test_but_not_for_ever(place: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+UNKNOWN = {"of another host": other_host(), "no JSON": "no JSON", "a list": "[]", "nothing": "{}", "deep": "[" * 4000,
+           **{f"odd {field}": json.dumps({**identity.identity(), field: value}) for field, value in {
+               "processes": 5, "pid": [["../../etc/passwd", "x"]], "boot": []}.items()},
+           "odd pids": json.dumps({**identity.identity(), "processes": [[{}, {}], ["../../etc/passwd", "x"]]})}
+
+
+@pytest.mark.parametrize("whose", UNKNOWN)
+def test_but_not_for_ever(place: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
     monkeypatch.setattr(making, "PATIENCE", 0.3)
-    mark_of(place).symlink_to(text)
+    mark_of(place).symlink_to(UNKNOWN[whose])
     assert FolderStore(place).claim("k", 100.0, "me")[0] is not None
     assert os.listdir(place.parent) == ["keys"]
 
