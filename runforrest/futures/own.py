@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import IO
 
 from runforrest.futures.runner import FENCED, LEFT_EARLY
+from runforrest.process.pool import interpreter
 from runforrest.runner.options import import_path
 
 #: the runner, with the import path of this process
@@ -70,7 +70,7 @@ class OwnRunner:
         self._words, self._words_heard = tempfile.TemporaryFile(), 0   # noqa: SIM115 - closed when it has ended
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(asdict(self.how)), *import_path()], stdin=subprocess.PIPE,
+                [*interpreter(), "-c", PROGRAM, json.dumps(asdict(self.how)), *import_path()], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=self._words, start_new_session=True, bufsize=0)
         except OSError as error:
             self.failed = f"the runner could not be started: {error}"

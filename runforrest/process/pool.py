@@ -26,6 +26,11 @@ CLOSE_SECONDS = 10.0
 Message = dict[str, Any]
 
 
+def interpreter() -> list[str]:
+    """This Python with the options that it was started with, ``-O`` for one: as multiprocessing starts its own."""
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+
+
 class Pool:
     """The slots of one runner.  `poll` waits for reports of any slot, and for the wakeup."""
 
@@ -58,7 +63,7 @@ class Pool:
                            "ready": theirs_ready, "runner": os.getpid()})
         given = [fd for each in theirs for fd in each.values()] + [control, theirs_ready]
         try:
-            self.server = subprocess.Popen([sys.executable, "-c", BOOT, text, *self.config.path],
+            self.server = subprocess.Popen([*interpreter(), "-c", BOOT, text, *self.config.path],
                                            stdin=subprocess.DEVNULL, pass_fds=given, start_new_session=True,
                                            env=without_rank(os.environ))
         except OSError as error:
