@@ -20,7 +20,8 @@ from runforrest.once.files import NO_WRITING, KeyFiles
 MARK = ".making"
 PATIENCE = 60.0                    # seconds for a maker of whom nobody knows that it is dead
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-UNFIT = (*NO_WRITING, errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)    # as a place for the mark
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+UNFIT = (*NO_WRITING, *NO_LINKS, errno.ENAMETOOLONG)   # as a place for the mark
 
 
 def make_by_one(fs: KeyFiles, is_made: Callable[[], bool], make: Callable[[], None]) -> None:
@@ -64,15 +65,17 @@ class _Mark:
         try:
             self._fs.symlink(self._mine, self._name)
         except OSError as error:
-            if error.errno not in UNFIT or self._within is None:
-                if self.text() == self._mine:       # a reply was lost
-                    return True
-                if isinstance(error, FileExistsError):
-                    return False
-                raise
-            os.makedirs(self._within.root, mode=0o700, exist_ok=True)
-            self._fs, self._name, self._within = self._within, MARK, None
-            return self.set()
+            if error.errno in UNFIT and self._within is not None:
+                os.makedirs(self._within.root, mode=0o700, exist_ok=True)
+                self._fs, self._name, self._within = self._within, MARK, None
+                return self.set()
+            if self.text() == self._mine:       # a reply was lost
+                return True
+            if error.errno in NO_LINKS:         # nobody can set one here; whoever makes the folder is told why
+                return True
+            if isinstance(error, FileExistsError):
+                return False
+            raise
         return True
 
     def text(self) -> str | None:

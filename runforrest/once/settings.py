@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
@@ -15,7 +14,7 @@ from runforrest.folder.settings import LEAST_LEASE, LONGEST, MOST_SECONDS, now_t
 from runforrest.folder.trust import Trust
 from runforrest.once.errors import KeyStoreError
 from runforrest.once.files import KeyFiles
-from runforrest.once.making import MARK, make_by_one
+from runforrest.once.making import MARK, NO_LINKS, make_by_one
 from runforrest.once.names import shard_name
 
 FORMAT, KIND = 1, "keys"
@@ -169,7 +168,7 @@ def _check_links(fs: KeyFiles) -> None:
     try:
         fs.symlink("text", name)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        if error.errno not in NO_LINKS:
             raise
         raise KeyStoreError(f"keys can't be kept in {fs.root}, as its filesystem has no symbolic links: choose another "
                             f"one, or a server (RUNFORREST_KEYS, or store=)", store=fs.root) from None

@@ -18,7 +18,7 @@ import pytest
 
 from runforrest import TaskList, once
 from runforrest.errors import FormatVersionError, InvalidArgument, UntrustedFolder
-from runforrest.once import files, settings, stores
+from runforrest.once import files, making, settings, stores
 from runforrest.once.errors import KeyStoreError, RetryTimeoutError
 from runforrest.once.folder import FolderStore
 from runforrest.once.model import Condition
@@ -252,7 +252,8 @@ class NoLinks(files.KeyFiles):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def test_a_filesystem_without_symbolic_links(home: Path) -> None:
+def test_a_filesystem_without_symbolic_links(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "KeyFiles", NoLinks)        # nor has the folder above any
     with pytest.raises(KeyStoreError, match="has no symbolic links: choose another one"):
         FolderStore(home / "keys", fs=NoLinks(home / "keys"))
     assert not (home / "keys" / settings.SETTINGS).exists()
