@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runforrest.once import stores
+from runforrest.once import settings, stores
 from runforrest.once.folder import FolderStore
 from runforrest.once.model import KeyStore
 from tests.hosts.conftest import REQUIRED
@@ -45,6 +45,13 @@ def needs_redis() -> None:
     path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
     if shutil.which("redis-server", path=path) is None:
         give_up("needs redis-server: python tests/install.py")
+
+
+@pytest.fixture(autouse=True)
+def few_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that fast tests make have 32 folders: hundreds of tests would make half a million."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(settings, "SHARDS", 16)
 
 
 @pytest.fixture(autouse=True)
