@@ -8,6 +8,7 @@ import os
 from runforrest.folder.fsio import FOLDER, FileOps
 
 NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)      # of a filesystem that has none
 
 
 class KeyFiles(FileOps):

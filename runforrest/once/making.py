@@ -15,12 +15,11 @@ from typing import Any
 
 from runforrest.folder import identity
 from runforrest.folder.attempts import new_tag
-from runforrest.once.files import NO_WRITING, KeyFiles
+from runforrest.once.files import NO_LINKS, NO_WRITING, KeyFiles
 
 MARK = ".making"
 PATIENCE = 60.0                    # seconds for a maker of whom nobody knows that it is dead
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 UNFIT = (*NO_WRITING, *NO_LINKS, errno.ENAMETOOLONG)   # as a place for the mark
 
 

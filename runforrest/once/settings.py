@@ -13,8 +13,8 @@ from runforrest.folder.layout import SETTINGS
 from runforrest.folder.settings import LEAST_LEASE, LONGEST, MOST_SECONDS, now_text, refuse_link
 from runforrest.folder.trust import Trust
 from runforrest.once.errors import KeyStoreError
-from runforrest.once.files import KeyFiles
-from runforrest.once.making import MARK, NO_LINKS, make_by_one
+from runforrest.once.files import NO_LINKS, KeyFiles
+from runforrest.once.making import MARK, make_by_one
 from runforrest.once.names import shard_name
 
 FORMAT, KIND = 1, "keys"
