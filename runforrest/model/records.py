@@ -28,7 +28,8 @@ class Attempt(_Record):
     number      which claim of the task it was; ``attempt``: the same with its tag, as in the file name
     exit_code   of the process, if it ended by itself without a result; ``signal``: the name of the signal
     runtime     seconds that the call itself took; ``duration``: the attempt with loading and saving
-    cpu         seconds of CPU time; ``peak_bytes``: the most memory one of its processes held
+    cpu         seconds of CPU time; ``peak_bytes``: the most memory one of its processes held, or all
+                of them together where a limit is watched
     error       class of the exception; ``message``: its text, or what happened; ``traceback``: as text
     output      what it printed, or the end of that; ``output_bytes``: how much there was
     log         the file in the task list that has the whole output, if it is not here

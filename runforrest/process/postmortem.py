@@ -113,7 +113,7 @@ class PostMortem:
                 "runtime": None, "duration": duration,
                 "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
                 "signal": _signal_name(signum), "cpu": usage.ru_utime + usage.ru_stime,
-                "peak_bytes": usage.ru_maxrss * (1024 if system.LINUX else 1)}
+                "peak_bytes": max(usage.ru_maxrss * (1024 if system.LINUX else 1), ended.held)}
 
     def _why(self, signum: int | None) -> str:
         """crashed, or out_of_memory if the kernel has killed a process for memory meanwhile."""
@@ -129,7 +129,8 @@ class PostMortem:
         if outcome == outcomes.TIMED_OUT:
             return f"ran longer than its timeout of {limits.timeout:g} s and was killed"
         if outcome == outcomes.OUT_OF_MEMORY and limits.memory is not None:
-            return f"held more memory than its limit of {limits.memory} bytes and was killed"
+            held = record["peak_bytes"]
+            return f"held {held} bytes of memory, more than its limit of {limits.memory}, and was killed"
         if outcome == outcomes.OUT_OF_MEMORY:
             return "killed by the system, which had run out of memory"
         if outcome == outcomes.CANCELLED:

@@ -30,12 +30,14 @@ RELEASED = "released"               # why a child was ended: its task goes back 
 
 
 class Ended:
-    """How a child ended: its pid, wait status, resource usage, and why it was ended if it was."""
+    """How a child ended: its pid, wait status, resource usage, and why it was ended if it was; and the most bytes that
+    it and all below it were seen to hold together, 0 if nobody looked.
+    """
 
-    __slots__ = ("pid", "reason", "status", "usage")
+    __slots__ = ("held", "pid", "reason", "status", "usage")
 
-    def __init__(self, pid: int, status: int, usage: resource.struct_rusage, reason: str) -> None:
-        self.pid, self.status, self.usage, self.reason = pid, status, usage, reason
+    def __init__(self, pid: int, status: int, usage: resource.struct_rusage, reason: str, held: int) -> None:
+        self.pid, self.status, self.usage, self.reason, self.held = pid, status, usage, reason, held
 
 
 def supervise(child: int, page: Page, waiter: Waiter, current: Callable[[], bytes],
@@ -46,19 +48,21 @@ def supervise(child: int, page: Page, waiter: Waiter, current: Callable[[], byte
     tell     called with an errno when the child has a result that can't be written now
     Raises RunnerGone, after it has killed all.
     """
-    ladder, waits = Ladder(None, GRACE), 0
+    ladder, waits, most = Ladder(None, GRACE), 0, 0
     waiter.watch(child)
     try:
         while True:
             pid, status, usage = os.wait4(child, os.WNOHANG)
             if pid:
                 sweep()
-                return Ended(child, status, usage, ladder.reason)
+                return Ended(child, status, usage, ladder.reason, most)
             if page.waits != waits:
                 waits = page.waits
                 if waits:
                     tell(waits)
-            for order in waiter.wait(_step(child, page, ladder)):
+            wait, held = _step(child, page, ladder)
+            most = max(most, held)
+            for order in waiter.wait(wait):
                 word, _, rest = order.partition(b" ")
                 if word == b"release":
                     ladder.end(RELEASED, time.monotonic(), float(rest))
@@ -74,25 +78,27 @@ def supervise(child: int, page: Page, waiter: Waiter, current: Callable[[], byte
         waiter.unwatch()
 
 
-def _step(child: int, page: Page, ladder: Ladder) -> float | None:
-    """Enforce the limits that stand on the page; returns the seconds until the next look."""
+def _step(child: int, page: Page, ladder: Ladder) -> tuple[float | None, int]:
+    """Enforce the limits that stand on the page; returns the seconds until the next look, and the bytes held now."""
     deadline, ladder.grace, memory = page.limits()
     if page.state >= pages.WRITING:                     # it has its result: no limit while it writes
         deadline = memory = None
     ladder.deadline = deadline
     if deadline is None and memory is None and not ladder.reason:
-        return LOOK_SECONDS
-    now = time.monotonic()
+        return LOOK_SECONDS, 0
+    now, held = time.monotonic(), 0
     watched = memory is not None and not ladder.reason
-    if memory is not None and watched and system.memory_of([child, *system.descendants(child)]) > memory:
-        ladder.end(outcomes.OUT_OF_MEMORY, now, 0.0)
+    if memory is not None and watched:
+        held = system.memory_of([child, *system.descendants(child)])
+        if held > memory:
+            ladder.end(outcomes.OUT_OF_MEMORY, now, 0.0)
     step = ladder.due(now)
     if step == TERM:
         system.terminate_tree(child)
     elif step == KILL:
         system.kill_tree(child)
     wait = ladder.wait(time.monotonic())
-    return min(MEMORY_SECONDS, wait or MEMORY_SECONDS) if watched else wait
+    return min(MEMORY_SECONDS, wait or MEMORY_SECONDS) if watched else wait, held
 
 
 def sweep() -> None:
