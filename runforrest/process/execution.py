@@ -1,4 +1,4 @@
-"""A command instead of a call: the child becomes bash.  Loaded in every child."""
+"""A command instead of a call: the child is bash, and no Python.  Loaded in every child."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from runforrest.model import outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Iterable
+    from typing import Any
 
     from runforrest.process.output import Output
 
@@ -20,12 +21,17 @@ SNIPPET = 40                        # bytes at either end of an output that the 
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)     # Python ignores them; programs expect that they end them
 
 
-def execute(line: str) -> NoReturn:
-    """Become bash with this command line.  Raises OSError if there is no bash."""
-    for signum in RESTORED:
-        signal.signal(signum, signal.SIG_DFL)
+def spawn(line: str, stderr: int, blocked: Iterable[int]) -> int:
+    """Have bash run this command line, in a session of its own; returns its pid.  Raises OSError if that can't be.
+
+    Without a copy of this process, which takes longer than all the rest.
+
+    stderr   the descriptor to which it writes its errors; all else is inherited, as is every inheritable descriptor
+    blocked  signals that it does not get
+    """
     with bash.program(line) as (arguments, _):      # which are inherited
-        os.execv(arguments[0], arguments)
+        return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, stderr, 2)],
+                              setsid=True, setsigmask=blocked, setsigdef=RESTORED)
 
 
 def snippet(output: Output) -> str:

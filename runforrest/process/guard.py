@@ -23,7 +23,8 @@ from runforrest.process import page as pages
 from runforrest.process import system
 from runforrest.process.child import RETRY_SECONDS, Child, become_child, flush_output
 from runforrest.process.claimed import Claimed, fault, report_line
-from runforrest.process.execution import execute
+from runforrest.process.execution import spawn
+from runforrest.process.leash import Leash
 from runforrest.process.output import Output
 from runforrest.process.page import Page
 from runforrest.process.postmortem import PostMortem
@@ -62,6 +63,9 @@ class Guard:
         self.waiter = Waiter(orders, alive, signals=config.isolation == "reuse")
         self.post_mortem = PostMortem(config, self.fs, self.output, self.errors, self.waiter)
         self.child = Child(config, self.fs, self.output, self.page)     # made here once, used in each fork
+        keep_from_commands()
+        self.leash = Leash()
+        self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) - set(PASSED_ON)    # in commands
 
     def serve(self) -> None:
         """Run until the runner, or the fork server, is gone."""
@@ -116,20 +120,29 @@ class Guard:
         begun = time.monotonic()
         self.page.state = pages.LOADING
         claimed.enforce(self.page)
-        guard = os.getpid()
-        child = os.fork()
-        if child == 0:
-            self._in_fresh_child(guard, claimed)
+        child = self._spawn(claimed) or self._fork(claimed)
+        self.leash.put_on(child)
         ended = supervise(child, self.page, self.waiter, path.encode, partial(self._result_waits, path))
         self._settle(path, name, begun, ended, claimed if claimed.command and not claimed.problem else None)
 
-    def _in_fresh_child(self, guard: int, claimed: Claimed) -> None:
+    def _spawn(self, claimed: Claimed) -> int:
+        """Start its command; returns the pid, or 0 if it has none, or can't be run."""
+        if claimed.problem or not claimed.command:
+            return 0
         try:
-            if claimed.command and not claimed.problem:
-                os.dup2(self.errors.fd, 2)
-                become_child(guard, self.waiter.handled)
-                execute(claimed.command)
-            become_child(guard, self.waiter.handled)
+            child = spawn(claimed.command, self.errors.fd, self.blocked)
+        except OSError as error:
+            claimed.problem = error
+            return 0
+        return child
+
+    def _fork(self, claimed: Claimed) -> int:
+        guard = os.getpid()
+        child = os.fork()
+        if child:
+            return child
+        try:
+            become_child(guard, self.waiter.handled, keep=self.leash.held)
             self.child.attempt(claimed)
             os._exit(0)
         except attempts.TakenOver:
@@ -147,7 +160,7 @@ class Guard:
         child = os.fork()
         if child == 0:
             try:
-                become_child(guard, self.waiter.handled, keep=(self.work, self.reports))
+                become_child(guard, self.waiter.handled, keep=(self.work, self.reports, *self.leash.held))
                 serve_many(self.child, self.surroundings, self.work, self.reports, guard, self.deaths)
                 os._exit(0)
             except BaseException:
@@ -155,6 +168,7 @@ class Guard:
                 flush_output()
             finally:
                 os._exit(1)
+        self.leash.put_on(child)
         begun = time.monotonic()
         ended = supervise(child, self.page, self.waiter, self.page.current,
                           lambda code: self._result_waits(self.page.current().decode(), code))
@@ -218,6 +232,14 @@ def _name_of(path: str) -> Name:
     name = Name.parse(path.rpartition("/")[2])
     assert name is not None
     return name
+
+
+def keep_from_commands() -> None:
+    """No descriptor that this process has now is inherited by a command, but for its input and its outputs."""
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2:
+            with suppress(OSError):     # that of the listing
+                os.set_inheritable(fd, False)
 
 
 def print_error() -> None:

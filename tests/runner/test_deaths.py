@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runforrest import TaskList, defer, errors
+from runforrest import Command, TaskList, defer, errors
 from runforrest.folder import layout
 from tests.helpers import wait_for
 from tests.runner.support import a_runner, all_gone, counts, lines, tree
@@ -62,6 +63,29 @@ def test_killed_runner_leaves_no_process_and_the_next_takes_over_at_once(
     assert task == next(tasks.fail_tasks()) and isinstance(task.errorvalue, errors.Lost)
     assert [a.outcome for a in task.attempts] == ["lost"] and "died" in str(task.errorvalue)
     assert task.attempts[0].runner and task.attempts[0].ended
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not watch a pipe for a group")
+@pytest.mark.parametrize("isolation", ["process", "reuse"])
+@pytest.mark.parametrize("what", ["call", "command"])
+def test_when_all_of_a_runner_is_killed_at_once_the_system_ends_its_tasks(
+        tasklist_dir: Path, tmp_path: Path, what: str, isolation: str) -> None:
+    """None of ours is left that could do it, as after `pkill -9 python`: what the task has started is ended, too."""
+    tasks, log = TaskList(tasklist_dir), tmp_path / "log"
+    line = f"sleep 1000 & echo $! > {log}; sleep 1000; true"
+    tasks.schedule(defer(os.system, line) if what == "call" else Command(line))
+    with a_runner(tasklist_dir, 1, isolation) as runner:
+        wait_for(lambda: lines(log))
+        [server] = psutil.Process(runner.pid).children()
+        [guard] = server.children()
+        of_task = guard.children(recursive=True)
+        assert int(lines(log)[0]) in [process.pid for process in of_task]
+        ours = [psutil.Process(runner.pid), server, guard]
+        for process in ours:
+            process.suspend()
+        for process in ours:
+            process.kill()
+        wait_for(lambda: all_gone([server, guard, *of_task]))
 
 
 def test_killed_runner_its_task_runs_again(tasklist_dir: Path, tmp_path: Path) -> None:

@@ -113,6 +113,26 @@ def test_signals_that_python_ignores_end_a_command_as_they_should(tasklist_dir: 
     assert task.attempts[0].output == f"y\n{128 + signal.SIGPIPE}\n"
 
 
+@pytest.mark.parametrize("isolation", ["process", "reuse"])
+def test_a_command_inherits_nothing_that_is_ours(tasklist_dir: Path, isolation: str) -> None:
+    """But its input, its outputs, and the pipe that ends it when its guard dies."""
+    task = one(tasklist_dir, "ls -l /proc/$$/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status; ps -o pgid=,sid= $$; "
+                             "echo $$", isolation)
+    *shown, ids, pid = task.attempts[0].output.splitlines()
+    fds = {line.split()[-3]: line.split()[-1] for line in shown if " -> " in line}
+    assert fds["0"] == "/dev/null" and set(fds) == {"0", "1", "2", "20"} and fds["20"].startswith("pipe:")
+    signals = [int(line.split()[1], 16) & 0x7fffffff for line in shown if line.startswith("Sig")]
+    assert signals == [0, 0], "none that has a name is blocked or ignored"
+    assert ids.split() == [pid, pid], "a session of its own"
+
+
+def test_a_command_that_can_not_be_started_says_why(tasklist_dir: Path) -> None:
+    """Its environment is too long for the system."""
+    task = one(tasklist_dir, "true", env={"LONG": "x" * 200_000})
+    assert isinstance(task.errorvalue, OSError) and [a.outcome for a in task.attempts] == ["raised"]
+    assert "Argument list too long" in str(task.errorvalue)
+
+
 def test_calls_and_commands_in_one_list(tasklist_dir: Path) -> None:
     tasks = TaskList(tasklist_dir)
     tasks.schedule(defer(os.getpid))
