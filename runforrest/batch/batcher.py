@@ -5,30 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
-import re
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from runforrest.batch.options import Files, make_prefix
-from runforrest.batch.plan import Plan
 from runforrest.batch.statusfile import BARRIER, CHECK, StatusLine
-from runforrest.errors import NotATaskList, ProcessError
+from runforrest.batch.takers import Begun, Waiting
+from runforrest.errors import InvalidArgument, ProcessError
 from runforrest.folder import layout
-from runforrest.folder.fsio import FileOps
 
 LOOK_LEAST, LOOK_MOST = 0.01, 0.5      # pauses between two looks at the status file (seconds)
-SOURCE = "STREAM"
-# The option, also abbreviated, or behind options without a value; and what is joined to it.
-PREFIX = re.compile(r"-[efgwRSK]*p(.*)|--pr?e?f?i?x?(=.*)?", re.DOTALL)
 Record = dict[str, Any]
 
 
@@ -42,24 +32,25 @@ class DisBatcher:
 
     tasksname  accepted; the files are called after STREAM, as disBatch does it
     args       options of `runforrest batch`, without a task file
-    kvsserver  not needed, as there is no server
+    kvsserver  prefix of a batch that somebody has begun with ``--taskserver``, here or on another host, which is to
+               take the lines.  None: this program begins one
 
     Tasks and barriers are numbered together, from 0, in the order in which they are submitted.  It is a process of its
     own that runs them, and nothing of what was submitted is lost with this one.  Processes that are forked from this
-    one, as those of a `multiprocessing.Pool`, have no part in it.
+    one, as those of a `multiprocessing.Pool`, have no part in a batch that it has begun.
     Raises InvalidArgument for a prefix that can't be used; other wrong options are told by the first call that waits.
+    Raises NotATaskList if there is no batch with the prefix ``kvsserver``, ProcessError if that takes no lines.
     """
 
-    def __init__(self, tasksname: str = "DisBatcher", args: Sequence[str] = (), kvsserver: object = None) -> None:
+    def __init__(self, tasksname: str = "DisBatcher", args: Sequence[str] = (),
+                 kvsserver: str | os.PathLike[str] | None = None) -> None:
         self.tid2status: dict[int, Record] = {}
-        prefix = make_prefix(_given_prefix(args), SOURCE, datetime.now(), random.randrange(1000))
-        self.files = Files(prefix)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "runforrest", "batch", *args, "--name", SOURCE, "-p", prefix, "-"],
-            stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
-        self._pid, self._writing = os.getpid(), threading.Lock()
+        if kvsserver is not None and args:
+            raise InvalidArgument(f"the batch {kvsserver} has its own options, so args can't be given", argument="args")
+        self._taker = Begun(args) if kvsserver is None else Waiting(os.fspath(kvsserver))
+        self.files = self._taker.files
         _all.add(self)
-        self._records = _Records(self.files, self._process.pid)
+        self._records = _Records(self.files.status, self._taker.is_there)
         self._untaken: deque[Record] = deque()
         self._lock = threading.Lock()       # of several threads, each is told what it waits for
         self.kvs = Keys(self)
@@ -67,21 +58,10 @@ class DisBatcher:
     def submit(self, lines: str | bytes | Iterable[str | bytes]) -> None:
         """Add lines, of which one may be a directive.
 
-        Raises ProcessError if the batch has ended already, or if this process was forked from the one that began it.
+        Raises ProcessError if the batch has ended already, takes no more lines, or none from this process.
         """
         given = [lines] if isinstance(lines, (str, bytes)) else list(lines)
-        left = memoryview(b"".join(_whole(line) for line in given))
-        assert self._process.stdin is not None
-        if os.getpid() != self._pid:
-            raise ProcessError(f"the batch {self.files.prefix} takes lines from process {self._pid} alone, not from "
-                               "this one, which was forked from it: submit them there")
-        try:
-            with self._writing:
-                while left:
-                    left = left[self._process.stdin.write(left):]
-        except (BrokenPipeError, ValueError):
-            raise ProcessError(f"the batch {self.files.prefix} has ended, with exit code {self._process.poll()}") \
-                from None
+        self._taker.add(b"".join(_whole(line) for line in given))
 
     def wait_one_task(self) -> Record:
         """The record of the next task that has ended, in the order in which they end; barriers are left out.
@@ -111,19 +91,14 @@ class DisBatcher:
             self._untaken = deque(record for record in self._untaken if record["TaskId"] not in taken)
         return {id: self.tid2status[id] for id in wanted}
 
-    def done(self) -> int:
-        """There are no more lines: wait until all have ended; returns the exit code of `runforrest batch`."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        code = self._process.wait()
+    def done(self) -> int | None:
+        """There are no more lines: wait until all have ended; returns the exit code of `runforrest batch`.
+
+        A batch that somebody else has begun is not waited for; returns None.
+        """
+        code = self._taker.close()
         self._look()
         return code
-
-    def _forked(self) -> None:
-        """This process is another one now: as long as it has the pipe, the lines have no end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
 
     def __enter__(self) -> DisBatcher:
         return self
@@ -135,13 +110,12 @@ class DisBatcher:
     def _wait(self, condition: Any, what: str = "") -> None:
         pause = LOOK_LEAST
         while not condition():
-            ended = self._process.poll() is not None
+            ended = self._taker.ended()
             if self._look():
                 pause = LOOK_LEAST
                 continue
             if ended:
-                raise ProcessError(f"the batch {self.files.prefix} has ended, with exit code "
-                                   f"{self._process.returncode}, and has no record {what}".rstrip())
+                raise ProcessError(f"{ended}, and has no record {what}".rstrip())
             time.sleep(pause)
             pause = min(LOOK_MOST, pause * 2)
 
@@ -159,7 +133,7 @@ class DisBatcher:
 
 def _in_child() -> None:
     for batch in list(_all):
-        batch._forked()
+        batch._taker.forked()
 
 
 _all: weakref.WeakSet[DisBatcher] = weakref.WeakSet()
@@ -184,7 +158,7 @@ class Keys:
         return str(found[-1]).encode()
 
     def _passed(self) -> Iterator[tuple[str, int]]:
-        if not self._batch._records.have_begun():
+        if not self._batch._taker.is_there():
             return
         with contextlib.suppress(FileNotFoundError), \
                 open(os.path.join(self._batch.files.task_list, layout.KEYS), encoding="utf-8") as file:
@@ -195,26 +169,15 @@ class Keys:
 
 
 class _Records:
-    """The lines that are added to the status file of a batch that is begun by a certain process.
+    """The lines that are added to a status file, when it is that of the batch that is meant."""
 
-    Until then, a status file of the same name is that of an earlier one.
-    """
-
-    def __init__(self, files: Files, pid: int) -> None:
-        self.path = files.status
-        self._plan, self._pid = FileOps(files.task_list), pid
-        self._begun = False
+    def __init__(self, path: str, is_there: Callable[[], bool]) -> None:
+        self.path, self._is_there = path, is_there
         self._at = 0
         self._rest = b""
 
-    def have_begun(self) -> bool:
-        if not self._begun:
-            with contextlib.suppress(NotATaskList):
-                self._begun = f".{self._pid}." in Plan.read(self._plan).reader
-        return self._begun
-
     def new(self) -> Iterator[StatusLine]:
-        if not self.have_begun():
+        if not self._is_there():
             return
         try:
             with open(self.path, "rb") as file:
@@ -235,15 +198,6 @@ def as_record(line: StatusLine) -> Record:
             "Host": line.node, "PID": line.pid, "ReturnCode": line.code, "Elapsed": line.elapsed, "Start": line.start,
             "End": line.finish, "OutBytes": line.out_bytes, "OutData": line.out, "ErrBytes": line.err_bytes,
             "ErrData": line.err, "TaskCmd": line.command}
-
-
-def _given_prefix(args: Sequence[str]) -> str:
-    """The last ``-p`` among these options."""
-    found, left = ".", iter(args)
-    for text in left:
-        if match := PREFIX.fullmatch(text):
-            found = match[1] or (match[2][1:] if match[2] else next(left, found))
-    return found
 
 
 def _whole(line: str | bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""Where lines come from that are run as they arrive: standard input, a pipe, or a command that prints them."""
+"""Where lines come from that are run as they arrive: standard input, a pipe, a command that prints them, or other
+programs that add them to the list.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from collections.abc import Callable, Iterator
 from runforrest.batch import per_engine
 from runforrest.batch.options import STDIN, BatchOptions
 from runforrest.batch.plan import Plan
-from runforrest.batch.spool import Spool
+from runforrest.batch.spool import Spool, follow
 from runforrest.errors import InvalidArgument
+from runforrest.folder.transitions import TaskFolder
 
 CHUNK = 1 << 16
 
@@ -58,7 +61,7 @@ class Source(threading.Thread):
             self._read.append(block)
             yield from io.BytesIO(block)
 
-    def copy_to(self, spool: Spool) -> None:
+    def copy_to(self, spool: Spool, folder: TaskFolder) -> None:
         self.spool = spool
         spool.start()
         spool.add(b"".join(self._read), self._say)
@@ -93,6 +96,30 @@ class Source(threading.Thread):
             os.killpg(self.process.pid, signal.SIGTERM)
         if self.ident is not None:
             self.spool.leave()
+
+
+class Visitors:
+    """Other programs, which add lines to the list themselves: `DisBatcher`, told of its prefix, or ``cat >>``."""
+
+    failed = False
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._spool: Spool | None = None
+
+    def copy_to(self, spool: Spool, folder: TaskFolder) -> None:
+        """Wait for the first line: the commands for engines, which must be known before there is one, come before."""
+        self._spool = spool
+        spool.start()
+        print(f"Lines are taken from DisBatcher(kvsserver={self._plan.prefix!r})", flush=True)
+        self._plan.per_engine = per_engine.head(follow(folder.fs, lambda: True, lambda: False), self._plan.name)
+        if self._plan.per_engine:
+            self._plan.write(folder.fs)
+
+    def close(self) -> None:
+        """No more are taken."""
+        if self._spool:
+            self._spool.leave()
 
 
 def whole_lines(fd: int, exit_code: Callable[[], int]) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ class _Abbreviated(click.Command):
 @click.option("--taskcommand", "task_command", default="", metavar="COMMAND",
               help="Run the lines that this command prints.")
 @click.option("--taskserver", "task_server", is_flag=False, flag_value="-", default=None, metavar="[ADDRESS]",
-              help="Not needed: `DisBatcher` adds lines without a server.")
+              help="Run the lines that other programs add: `DisBatcher(kvsserver=PREFIX)`.  It needs no address.")
 @click.option("--mailTo", "mail_to", default="", metavar="ADDRESS", help="Send mail on how it goes.")
 @click.option("--mailFreq", "mail_freq", type=int, default=0, metavar="N", help="After every N tasks; 1 if left out.")
 @click.option("-w", "--web", is_flag=True, help="Accepted.")
@@ -126,9 +126,6 @@ def batch(taskfile: str | None, add_to: str | None, no_retire: bool, timeout: fl
     from runforrest.model.limits import Limits
     options = BatchOptions(task_file=taskfile or "", **given)
     name = name or options.task_name
-    if options.task_server:
-        raise InvalidArgument("--taskserver: there is no server here; runforrest.batch.DisBatcher adds lines from a "
-                              "program, and --taskcommand those that one prints", argument="task_server")
     with handled(leave, (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)):
         code = _run(options, name, Limits(timeout, None, memory, retries), durability)
     raise click.exceptions.Exit(code)
@@ -138,7 +135,7 @@ def _run(options: BatchOptions, name: str, limits: Any, durability: str) -> int:
     from runforrest.batch import begin
     from runforrest.batch.driver import Driver, engine_for
     from runforrest.batch.options import make_prefix
-    from runforrest.batch.source import Source
+    from runforrest.batch.source import Source, Visitors
     from runforrest.folder.signing import key_from
     prefix = make_prefix(options.prefix, name, datetime.now(), random.randrange(1000))
     begun = _begun(options, prefix)
@@ -147,7 +144,7 @@ def _run(options: BatchOptions, name: str, limits: Any, durability: str) -> int:
         return _attend(begun, engine, options)
     plan, head = _plan(options, name, prefix, limits)
     engine = None if options.startup_only else engine_for(plan, options, lambda count: 0, say)
-    source = None if plan.file else Source(options, plan, say)
+    source = None if plan.file else Visitors(plan) if options.task_server else Source(options, plan, say)
     try:
         begin.make_room(plan, say)
         if head == 0:
@@ -157,7 +154,7 @@ def _run(options: BatchOptions, name: str, limits: Any, durability: str) -> int:
                 return exits.OK
         folder, spool = begin.begin(plan, durability, with_spool=not plan.file, key=key_from(None))
         if source and spool:
-            source.copy_to(spool)
+            source.copy_to(spool, folder)
         code = _attend(Driver(folder, plan, say), engine, options, new=True)
         return code or (exits.FAILED if source and source.failed else exits.OK)
     finally:

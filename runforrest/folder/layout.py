@@ -17,12 +17,13 @@ BEGUN = "batch.begun"              #: who makes the list of a batch, until it is
 BATCH = "batch.json"               #: what a task file is to be run with
 LINES = "batch.lines"              #: lines that come from a program
 LINES_END = "batch.lines.end"      #: there will be no more
+LINES_LOCK = ".batch.lines.lock"   #: of who adds some to those that others add
 KEYS = "batch.keys"                #: barriers that were passed and have a key: a line of JSON each
 RESULT = "batch.result"            #: what has become of it, when it has come to its end
 FED = "batch.fed"                  #: all lines were read: nothing new will come into todo/
 FAIL_FAST = "batch.fail-fast"      #: a failure ends it: who has seen one claims nothing, as long as this is there
 ENGINES = "batch.engines"          #: records of what engines ran for themselves, until the status file has them
-OF_BATCH = (BEGUN, BATCH, LINES, LINES_END, KEYS, RESULT, FED, FAIL_FAST)
+OF_BATCH = (BEGUN, BATCH, LINES, LINES_END, LINES_LOCK, KEYS, RESULT, FED, FAIL_FAST)
 LOCK = ".runforrest.lock"
 
 INTERNAL = ".runforrest"

@@ -21,7 +21,7 @@ from runforrest.model import outcomes
 from runforrest.model.names import Name
 from runforrest.process import page as pages
 from runforrest.process import system
-from runforrest.process.child import RETRY_SECONDS, Child, become_child, flush_output
+from runforrest.process.child import CLOSE_UPTO, RETRY_SECONDS, Child, become_child, flush_output
 from runforrest.process.claimed import Claimed, fault, report_line
 from runforrest.process.execution import spawn
 from runforrest.process.leash import Leash
@@ -236,10 +236,13 @@ def _name_of(path: str) -> Name:
 
 def keep_from_commands() -> None:
     """No descriptor that this process has now is inherited by a command, but for its input and its outputs."""
-    for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2:
-            with suppress(OSError):     # that of the listing
-                os.set_inheritable(fd, False)
+    try:
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd")]
+    except OSError:                     # not everywhere
+        fds = list(range(CLOSE_UPTO))
+    for fd in fds:
+        with suppress(OSError):         # there is none with this number
+            os.set_inheritable(fd, fd < 3)
 
 
 def print_error() -> None:

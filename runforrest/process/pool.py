@@ -23,6 +23,7 @@ from runforrest.process.wakeup import Wakeup
 BOOT = ("import sys; text, *sys.path[:] = sys.argv[1:]; sys.argv[:] = ['runforrest'];"
         "from runforrest.process.server import main; main(text)")
 CLOSE_SECONDS = 10.0
+MOST_STILLBORN = 10                 # guards of a slot, one after the other, that die before they are ready
 Message = dict[str, Any]
 
 
@@ -44,6 +45,7 @@ class Pool:
         self._slot_of: dict[int, int] = {}
         self._lock = threading.Lock()
         self._deaths = [0] * slots
+        self._stillborn = [0] * slots
         self._guards: dict[int, int] = {}   # their pids, by slot
 
     def start(self) -> int:
@@ -99,9 +101,12 @@ class Pool:
 
         An order says how many it knows of, and a guard does not run what was ordered before its
         predecessor's death was known: the runner is about to count that as lost.
+        Raises ProcessError when one after the other has died before it was ready.
         """
         self._deaths[slot] += 1
-        self._guards.pop(slot, None)
+        if self._stillborn[slot] >= MOST_STILLBORN:
+            raise ProcessError(f"no process for slot {slot} stays alive: {MOST_STILLBORN} have ended, one after the "
+                               "other, before they could run anything; what they had to say is above")
 
     def release(self, slot: int, grace: float) -> None:
         """Have this slot end its task, which goes back uncounted."""
@@ -150,7 +155,11 @@ class Pool:
                 continue
             *lines, self._rests[fd] = (self._rests[fd] + data).split(b"\n")
             found += [(self._slot_of[fd], {**json.loads(line), "line": line}) for line in lines]
-        self._guards.update((slot, message["ready"]) for slot, message in found if "ready" in message)
+        for slot, message in found:
+            if "ready" in message:
+                self._guards[slot], self._stillborn[slot] = message["ready"], 0
+            elif "guard_died" in message and not self._guards.pop(slot, None):
+                self._stillborn[slot] += 1
         return found
 
     # -- end -----------------------------------------------------------------------------

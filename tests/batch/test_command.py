@@ -361,7 +361,7 @@ def test_ctrl_c_at_the_one_that_began_it_stops_the_hosts_that_were_added(tmp_pat
     ("true\n", ("-s", "localhost"), "HOST:CORES"), ("true\n", ("-c", "0"), "positive"),
     ("true\n", ("--mailFreq", "3"), "--mailTo"), ("true\n", ("-p", "no/x"), "there is no folder"),
     ("true\n", ("--logfile", "no/x"), "there is no folder"),
-    (None, ("--taskserver",), "DisBatcher"), (None, (), "exactly one")])
+    ("true\n", ("--taskserver", "-"), "exactly one"), (None, (), "exactly one")])
 def test_bad_input_is_told_before_anything_runs(tmp_path: Path, text: str | None, arguments: tuple[str, ...],
                                                said: str) -> None:
     ended = batch(tmp_path, *arguments, text=text)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import wait_for
 from tests.hosts import work
 from tests.hosts.lists import SharedList, assert_one_after_the_other, check_finished, leftovers
-from tests.hosts.machines import Host, Job
+from tests.hosts.machines import RUNFORREST, Host, Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -244,3 +245,28 @@ def test_the_settings_of_a_list_that_is_made_there(hosts: list[Host]) -> None:
     assert {tuple(each[:3]) for each in told} == {("False", "15.0", "8")}
     assert len({each[3] for each in told}) == 2
     hosts[1].ssh("rm -r /mnt/v3/made-by-*")
+
+
+def test_programs_on_another_host_add_lines_to_a_batch(hosts: list[Host], tried: Tried) -> None:
+    """Each by an append of its own, which no other one's may overwrite."""
+    adds = ("import sys, time; from runforrest.batch import DisBatcher\n"
+            "batch, who = DisBatcher(kvsserver=sys.argv[1]), sys.argv[2]\n"
+            "for n in range(10): batch.submit([f'echo {who}.{n}.{part}' for part in 'abc'])\n")
+    waits = ("import sys; from runforrest.batch import DisBatcher\n"
+             "batch = DisBatcher(kvsserver=sys.argv[1]); found = batch.syncTasks(range(90)); batch.done()\n"
+             "print(*(found[n]['OutData'].strip() for n in range(90)))")
+    prefixes = [str(mount / "added") for mount in MOUNTS]
+    batches = [hosts[1].start([*RUNFORREST, "batch", "--taskserver", "-s", "localhost:2", "-p", prefix])
+               for prefix in prefixes]
+    wait_for(lambda: all("Lines are taken" in (job.folder / "out").read_text() for job in batches), 60)
+    adding = [hosts[host].python(adds, prefix, f"{host}{which}")
+              for prefix in prefixes for host, which in ((1, "x"), (2, "y"), (2, "z"))]
+    assert_all_end(adding)
+    for job in [hosts[2].python(waits, prefix) for prefix in prefixes]:
+        found = job.output().split()
+        assert sorted(found) == sorted(f"{who}.{n}.{part}" for who in ("1x", "2y", "2z") for n in range(10)
+                                       for part in "abc")
+        assert all(found[at][-1] + found[at + 1][-1] + found[at + 2][-1] == "abc" for at in range(0, 90, 3)), found
+    assert_all_end(batches)
+    tried("lines added to a batch by programs on two hosts", 180)
+    hosts[1].ssh("rm -r /mnt/v3/added_*")

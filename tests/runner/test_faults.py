@@ -397,3 +397,17 @@ def test_a_runner_whose_own_folder_was_removed_leaves(tasklist_dir: Path, tmp_pa
         text, _ = runner.communicate(timeout=60)
     assert "left: fenced" in text and "its folder in doing/ was removed" in text and all_gone(below)
     assert not (tasklist_dir / "doing").exists() and len(list((tasklist_dir / "todo").iterdir())) == 1
+
+
+def test_guards_that_can_not_begin(tasklist_dir: Path, fault: Path) -> None:
+    """Each ends over what nobody has foreseen: the runner must not try for ever, and the task is not to blame."""
+    TaskList(tasklist_dir).schedule(defer(abs, -1))
+    begin(fault, f"{errno.ENAMETOOLONG} create:.runforrest/tmp/*.slot")
+    with a_runner(tasklist_dir, 2, hook=HOOK) as runner:
+        text, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 1 and "left:" not in text
+    assert counts(tasklist_dir) == {"todo": 1, "doing": 0, "done": 0, "fail": 0}
+    fault.unlink()
+    with a_runner(tasklist_dir, 2, hook=HOOK) as runner:
+        assert runner.wait(60) == 0
+    assert counts(tasklist_dir)["done"] == 1
