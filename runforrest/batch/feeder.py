@@ -199,7 +199,7 @@ class Feeder:
 
     def _lines(self) -> Iterator[bytes]:
         """The lines, as they come; while none does, what has ended is recorded."""
-        return follow(self.folder.fs, self._has_a_reader, self._wants_no_more)
+        return follow(self.folder.fs, self._has_a_reader, self._wants_no_more, self.log)
 
     def _wants_no_more(self) -> bool:
         self._collect()

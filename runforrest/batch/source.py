@@ -103,8 +103,8 @@ class Visitors:
 
     failed = False
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._plan, self._say = plan, say
         self._spool: Spool | None = None
 
     def copy_to(self, spool: Spool, folder: TaskFolder) -> None:
@@ -112,7 +112,8 @@ class Visitors:
         self._spool = spool
         spool.start()
         print(f"Lines are taken from DisBatcher(kvsserver={self._plan.prefix!r})", flush=True)
-        self._plan.per_engine = per_engine.head(follow(folder.fs, lambda: True, lambda: False), self._plan.name)
+        lines = follow(folder.fs, lambda: True, lambda: False, self._say)
+        self._plan.per_engine = per_engine.head(lines, self._plan.name)
         if self._plan.per_engine:
             self._plan.write(folder.fs)
 

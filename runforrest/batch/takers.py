@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from runforrest.batch.options import Files, make_prefix
+from runforrest.batch.patience import patiently
 from runforrest.batch.plan import Plan
-from runforrest.batch.spool import is_member
+from runforrest.batch.spool import end_of_lines, is_member, put
 from runforrest.errors import NotATaskList, ProcessError
 from runforrest.folder import layout, locking
 from runforrest.folder.fsio import FileOps
@@ -107,15 +108,24 @@ class Waiting:
 
     def add(self, lines: bytes) -> None:
         """They are in its list when this returns.  Raises ProcessError if it takes no more."""
-        fs = self._folder.fs
         self._check()
+        with self._locked():
+            self._put(lines)
+        self._check()                       # if it has ended meanwhile, nobody has read them
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fs = self._folder.fs
         with locking.locked(fs, layout.LINES_LOCK, LOCK_SECONDS) as got:
             if not got:
                 raise ProcessError(f"no lines could be added to {self.files.prefix}: the lock on "
                                    f"{fs.path(layout.LINES_LOCK)} was not to be had for {LOCK_SECONDS:g} s")
-            with open(fs.open_output(layout.LINES), "ab") as file:  # closed before the lock is given back: NFS
-                file.write(lines)
-        self._check()                       # if it has ended meanwhile, nobody has read them
+            yield
+
+    def _put(self, lines: bytes) -> None:
+        """Behind the last whole line: half a line is of somebody who was killed over it."""
+        fs = self._folder.fs
+        patiently(lambda: put(fs, end_of_lines(fs), lines), _say)
 
     def _check(self) -> None:
         problem = self.ended() or next(self._why_no_more(), "")
@@ -141,11 +151,18 @@ class Waiting:
         return ""
 
     def close(self) -> None:
-        """There are no more lines, from anybody."""
-        self._folder.fs.create(layout.LINES_END, [b""])
+        """There are no more lines, from anybody.  Raises ProcessError if others don't let go of the lock."""
+        if not self._folder.fs.exists(layout.LINES_END):
+            with self._locked():
+                self._put(b"")
+                self._folder.fs.create(layout.LINES_END, [b""])
 
     def forked(self) -> None:
         """A fork may add lines as well."""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _given_prefix(args: Sequence[str]) -> str:

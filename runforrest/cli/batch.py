@@ -144,7 +144,7 @@ def _run(options: BatchOptions, name: str, limits: Any, durability: str) -> int:
         return _attend(begun, engine, options)
     plan, head = _plan(options, name, prefix, limits)
     engine = None if options.startup_only else engine_for(plan, options, lambda count: 0, say)
-    source = None if plan.file else Visitors(plan) if options.task_server else Source(options, plan, say)
+    source = None if plan.file else Visitors(plan, say) if options.task_server else Source(options, plan, say)
     try:
         begin.make_room(plan, say)
         if head == 0:

@@ -139,3 +139,18 @@ def test_a_lock_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monkey
         os.close(lock)
         batcher.submit("echo here")
         assert batcher.syncTasks([0])[0]["OutData"] == "here\n" and process.poll() is None
+
+
+def test_half_a_line_of_a_program_that_was_killed(tmp_path: Path) -> None:
+    with server(tmp_path) as process:
+        batcher, lines = DisBatcher(kvsserver=tmp_path / "x"), tmp_path / "x_tasklist/batch.lines"
+        for more in ("echo one", "echo " + "x" * 200_000):
+            with lines.open("a") as file:
+                file.write("touch half; touch ha" + "lf" * 100_000)
+            batcher.submit(more)
+        with lines.open("a") as file:
+            file.write("touch half")
+        batcher.done()
+        assert process.wait(SECONDS) == 0
+    assert [len(record.command) > 100_000 for record in records(tmp_path)] == [False, True]
+    assert not (tmp_path / "half").exists()

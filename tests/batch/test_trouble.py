@@ -322,11 +322,11 @@ def test_half_a_line_of_who_was_killed_is_not_run(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(spool, "ALIVE_SECONDS", 0.0)
     fs = FileOps(str(tmp_path))
     (tmp_path / layout.LINES).write_bytes(b"rm -rf a\nrm -rf /")
-    found = spool.follow(fs, lambda: False, lambda: False)
+    found = spool.follow(fs, lambda: False, lambda: False, print)
     assert next(found) == b"rm -rf a\n"
     assert list(found) == []
     (tmp_path / layout.LINES_END).touch()
-    assert list(spool.follow(fs, lambda: False, lambda: False)) == [b"rm -rf a\n", b"rm -rf /"]
+    assert list(spool.follow(fs, lambda: False, lambda: False, print)) == [b"rm -rf a\n", b"rm -rf /"]
 
 
 @pytest.mark.parametrize(("what", "code"), [("a wrong line", 2), (signal.SIGINT, 130), (signal.SIGTERM, 143),

@@ -255,7 +255,7 @@ def test_programs_on_another_host_add_lines_to_a_batch(hosts: list[Host], tried:
     waits = ("import sys; from runforrest.batch import DisBatcher\n"
              "batch = DisBatcher(kvsserver=sys.argv[1]); found = batch.syncTasks(range(90)); batch.done()\n"
              "print(*(found[n]['OutData'].strip() for n in range(90)))")
-    prefixes = [str(mount / "added") for mount in MOUNTS]
+    prefixes = [str(mount / f"added-{mount.name}") for mount in MOUNTS]
     batches = [hosts[1].start([*RUNFORREST, "batch", "--taskserver", "-s", "localhost:2", "-p", prefix])
                for prefix in prefixes]
     wait_for(lambda: all("Lines are taken" in (job.folder / "out").read_text() for job in batches), 60)
@@ -269,4 +269,4 @@ def test_programs_on_another_host_add_lines_to_a_batch(hosts: list[Host], tried:
         assert all(found[at][-1] + found[at + 1][-1] + found[at + 2][-1] == "abc" for at in range(0, 90, 3)), found
     assert_all_end(batches)
     tried("lines added to a batch by programs on two hosts", 180)
-    hosts[1].ssh("rm -r /mnt/v3/added_*")
+    hosts[1].ssh("rm -r /mnt/v3/added-*")
