@@ -251,10 +251,10 @@ def test_programs_on_another_host_add_lines_to_a_batch(hosts: list[Host], tried:
     """Each by an append of its own, which no other one's may overwrite."""
     adds = ("import sys, time; from runforrest.batch import DisBatcher\n"
             "batch, who = DisBatcher(kvsserver=sys.argv[1]), sys.argv[2]\n"
-            "for n in range(10): batch.submit([f'echo {who}.{n}.{part}' for part in 'abc'])\n")
+            "for n in range(5): batch.submit([f'echo {who}.{n}.{part}' for part in 'abc'])\n")
     waits = ("import sys; from runforrest.batch import DisBatcher\n"
-             "batch = DisBatcher(kvsserver=sys.argv[1]); found = batch.syncTasks(range(90)); batch.done()\n"
-             "print(*(found[n]['OutData'].strip() for n in range(90)))")
+             "batch = DisBatcher(kvsserver=sys.argv[1]); found = batch.syncTasks(range(45)); batch.done()\n"
+             "print(*(found[n]['OutData'].strip() for n in range(45)))")
     prefixes = [str(mount / f"added-{mount.name}") for mount in MOUNTS]
     batches = [hosts[1].start([*RUNFORREST, "batch", "--taskserver", "-s", "localhost:2", "-p", prefix])
                for prefix in prefixes]
@@ -262,11 +262,12 @@ def test_programs_on_another_host_add_lines_to_a_batch(hosts: list[Host], tried:
     adding = [hosts[host].python(adds, prefix, f"{host}{which}")
               for prefix in prefixes for host, which in ((1, "x"), (2, "y"), (2, "z"))]
     assert_all_end(adding)
-    for job in [hosts[2].python(waits, prefix) for prefix in prefixes]:
+    waiting = [hosts[2].python(waits, prefix) for prefix in prefixes]
+    assert_all_end(waiting + batches)
+    for job in waiting:
         found = job.output().split()
-        assert sorted(found) == sorted(f"{who}.{n}.{part}" for who in ("1x", "2y", "2z") for n in range(10)
+        assert sorted(found) == sorted(f"{who}.{n}.{part}" for who in ("1x", "2y", "2z") for n in range(5)
                                        for part in "abc")
-        assert all(found[at][-1] + found[at + 1][-1] + found[at + 2][-1] == "abc" for at in range(0, 90, 3)), found
-    assert_all_end(batches)
-    tried("lines added to a batch by programs on two hosts", 180)
+        assert all(found[at][-1] + found[at + 1][-1] + found[at + 2][-1] == "abc" for at in range(0, 45, 3)), found
+    tried("lines added to a batch by programs on two hosts", 90)
     hosts[1].ssh("rm -r /mnt/v3/added-*")

@@ -116,8 +116,8 @@ def test_signals_that_python_ignores_end_a_command_as_they_should(tasklist_dir: 
 @pytest.mark.parametrize("isolation", ["process", "reuse"])
 def test_a_command_inherits_nothing_that_is_ours(tasklist_dir: Path, isolation: str) -> None:
     """But its input, its outputs, and the pipe that ends it when its guard dies."""
-    task = one(tasklist_dir, "ls -l /proc/$$/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status; ps -o pgid=,sid= $$; "
-                             "echo $$", isolation)
+    task = one(tasklist_dir, "ls -l /proc/$$/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status; "
+                             "cut -d ' ' -f 5,6 /proc/$$/stat; echo $$", isolation)
     *shown, ids, pid = task.attempts[0].output.splitlines()
     fds = {line.split()[-3]: line.split()[-1] for line in shown if " -> " in line}
     assert fds["0"] == "/dev/null" and set(fds) == {"0", "1", "2", "20"} and fds["20"].startswith("pipe:")
