@@ -48,9 +48,10 @@ def without_blocks(page: Path) -> str:
 def environment(folder: Path) -> dict[str, str]:
     """With our package, and with a `runforrest` command, installed or not."""
     shim = folder / "bin" / "runforrest"
-    shim.parent.mkdir(exist_ok=True)
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runforrest "$@"\n')
-    shim.chmod(0o755)
+    if not shim.exists():               # what runs in the background may be reading it
+        shim.parent.mkdir(exist_ok=True)
+        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runforrest "$@"\n')
+        shim.chmod(0o755)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "100", "LC_ALL": "C"}
