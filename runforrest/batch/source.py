@@ -17,7 +17,6 @@ from runforrest.batch.options import STDIN, BatchOptions
 from runforrest.batch.plan import Plan
 from runforrest.batch.spool import Spool, follow
 from runforrest.errors import InvalidArgument
-from runforrest.folder.transitions import TaskFolder
 
 CHUNK = 1 << 16
 
@@ -61,7 +60,8 @@ class Source(threading.Thread):
             self._read.append(block)
             yield from io.BytesIO(block)
 
-    def copy_to(self, spool: Spool, folder: TaskFolder) -> None:
+    def take_lines(self, spool: Spool) -> None:
+        """Have them copied, as they come."""
         self.spool = spool
         spool.start()
         spool.add(b"".join(self._read), self._say)
@@ -107,15 +107,15 @@ class Visitors:
         self._plan, self._say = plan, say
         self._spool: Spool | None = None
 
-    def copy_to(self, spool: Spool, folder: TaskFolder) -> None:
+    def take_lines(self, spool: Spool) -> None:
         """Wait for the first line: the commands for engines, which must be known before there is one, come before."""
         self._spool = spool
         spool.start()
         print(f"Lines are taken from DisBatcher(kvsserver={self._plan.prefix!r})", flush=True)
-        lines = follow(folder.fs, lambda: True, lambda: False, self._say)
-        self._plan.per_engine = per_engine.head(lines, self._plan.name)
+        fs = spool.folder.fs
+        self._plan.per_engine = per_engine.head(follow(fs, lambda: True, lambda: False, self._say), self._plan.name)
         if self._plan.per_engine:
-            self._plan.write(folder.fs)
+            self._plan.write(fs)
 
     def close(self) -> None:
         """No more are taken."""

@@ -128,16 +128,14 @@ class Waiting:
         patiently(lambda: put(fs, end_of_lines(fs), lines), _say)
 
     def _check(self) -> None:
-        problem = self.ended() or next(self._why_no_more(), "")
-        if problem:
+        """Raises ProcessError if it takes no more lines."""
+        no_more = f"the batch {self.files.prefix} takes no more lines"
+        if problem := self.ended():
             raise ProcessError(problem)
-
-    def _why_no_more(self) -> Iterator[str]:
-        fs, prefix = self._folder.fs, self.files.prefix
-        if fs.exists(layout.LINES_END):
-            yield f"the batch {prefix} takes no more lines: somebody has said that there are no more"
+        if self._folder.fs.exists(layout.LINES_END):
+            raise ProcessError(f"{no_more}: somebody has said that there are no more")
         if not is_member(self._folder, self._plan.reader):
-            yield f"the batch {prefix} takes no more lines: {self._plan.reader}, who waited for them, is gone"
+            raise ProcessError(f"{no_more}: {self._plan.reader}, who waited for them, is gone")
 
     def ended(self) -> str:
         """How it has ended; '' if it has not."""

@@ -154,7 +154,7 @@ def _run(options: BatchOptions, name: str, limits: Any, durability: str) -> int:
                 return exits.OK
         folder, spool = begin.begin(plan, durability, with_spool=not plan.file, key=key_from(None))
         if source and spool:
-            source.copy_to(spool, folder)
+            source.take_lines(spool)
         code = _attend(Driver(folder, plan, say), engine, options, new=True)
         return code or (exits.FAILED if source and source.failed else exits.OK)
     finally:

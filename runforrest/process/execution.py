@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from contextlib import suppress
 
 from runforrest import bash
 from runforrest.errors import CommandFailed
 from runforrest.model import outcomes
+from runforrest.process.child import CLOSE_UPTO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,17 @@ def spawn(line: str, stderr: int, blocked: Iterable[int]) -> int:
     with bash.program(line) as (arguments, _):      # which are inherited
         return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, stderr, 2)],
                               setsid=True, setsigmask=blocked, setsigdef=RESTORED)
+
+
+def keep_from_commands() -> None:
+    """No descriptor that this process has now is inherited by a command, but for its input and its outputs."""
+    try:
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd")]
+    except OSError:                     # not everywhere
+        fds = list(range(CLOSE_UPTO))
+    for fd in fds:
+        with suppress(OSError):         # there is none with this number
+            os.set_inheritable(fd, fd < 3)
 
 
 def snippet(output: Output) -> str:

@@ -21,9 +21,9 @@ from runforrest.model import outcomes
 from runforrest.model.names import Name
 from runforrest.process import page as pages
 from runforrest.process import system
-from runforrest.process.child import CLOSE_UPTO, RETRY_SECONDS, Child, become_child, flush_output
+from runforrest.process.child import RETRY_SECONDS, Child, become_child, flush_output
 from runforrest.process.claimed import Claimed, fault, report_line
-from runforrest.process.execution import spawn
+from runforrest.process.execution import keep_from_commands, spawn
 from runforrest.process.leash import Leash
 from runforrest.process.output import Output
 from runforrest.process.page import Page
@@ -130,11 +130,10 @@ class Guard:
         if claimed.problem or not claimed.command:
             return 0
         try:
-            child = spawn(claimed.command, self.errors.fd, self.blocked)
+            return spawn(claimed.command, self.errors.fd, self.blocked)
         except OSError as error:
             claimed.problem = error
             return 0
-        return child
 
     def _fork(self, claimed: Claimed) -> int:
         guard = os.getpid()
@@ -232,17 +231,6 @@ def _name_of(path: str) -> Name:
     name = Name.parse(path.rpartition("/")[2])
     assert name is not None
     return name
-
-
-def keep_from_commands() -> None:
-    """No descriptor that this process has now is inherited by a command, but for its input and its outputs."""
-    try:
-        fds = [int(fd) for fd in os.listdir("/proc/self/fd")]
-    except OSError:                     # not everywhere
-        fds = list(range(CLOSE_UPTO))
-    for fd in fds:
-        with suppress(OSError):         # there is none with this number
-            os.set_inheritable(fd, fd < 3)
 
 
 def print_error() -> None:

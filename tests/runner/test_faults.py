@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import psutil
 import pytest
 
 from runforrest import TaskList, defer
+from runforrest.folder.fsio import HOOK_VARIABLE
 from tests.helpers import has_ended, wait_for
 from tests.runner.faults import VARIABLE, WRITES
 from tests.runner.support import a_runner, all_gone, counts, lines, with_short_lease
@@ -403,9 +405,10 @@ def test_guards_that_can_not_begin(tasklist_dir: Path, fault: Path) -> None:
     """Each ends over what nobody has foreseen: the runner must not try for ever, and the task is not to blame."""
     TaskList(tasklist_dir).schedule(defer(abs, -1))
     begin(fault, f"{errno.ENAMETOOLONG} create:.runforrest/tmp/*.slot")
-    with a_runner(tasklist_dir, 2, hook=HOOK) as runner:
-        text, _ = runner.communicate(timeout=60)
-    assert runner.returncode == 1 and "left:" not in text
+    ended = subprocess.run([sys.executable, "-m", "runforrest", "run", str(tasklist_dir), "-n", "2"], timeout=60,
+                           env={**os.environ, HOOK_VARIABLE: HOOK}, capture_output=True, text=True)
+    assert ended.returncode == 3 and os.strerror(errno.ENAMETOOLONG) in ended.stderr
+    assert "Error: no process for slot" in ended.stderr.splitlines()[-1], ended.stderr
     assert counts(tasklist_dir) == {"todo": 1, "doing": 0, "done": 0, "fail": 0}
     fault.unlink()
     with a_runner(tasklist_dir, 2, hook=HOOK) as runner:
